@@ -1,0 +1,49 @@
+# The virtual environment is .venv; it is brought up to date when the requirements have changed.
+# All paths are relative, because make cannot handle spaces in them.
+
+PYTHON ?= python3
+VENV := .venv/bin
+# The compose file refuses to be read without these two.
+COMPOSE_SECRETS := POSTGRES_PASSWORD=unused-for-checks BACKBEAT_API_KEY=unused-for-checks
+
+export PATH := $(CURDIR)/$(VENV):$(PATH)
+
+.PHONY: help run test lint hooks bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+run: .venv/installed ## start everything in this terminal; Ctrl-C stops it
+	@exec $(VENV)/python -m scheduler_app.standalone
+
+test: .venv/installed-dev ## run the tests; ARGS="-k name" goes to pytest
+	@$(VENV)/python -m pytest $(ARGS)
+
+lint: .venv/installed-dev ## linters, types, import contracts, compose file and Dockerfile
+	ruff check . && ruff format --check . && mypy && lint-imports && $(COMPOSE_SECRETS) docker-compose config -q && hadolint Dockerfile
+
+hooks: .venv/installed-dev ## git hooks: linters and types on commit, tests on push
+	@$(VENV)/python -m pre_commit install
+
+bench: .venv/installed-dev ## run the benchmarks
+	@$(VENV)/python -m benchmarks $(ARGS)
+
+clean: ## remove the virtual environment and caches; data stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/installed: requirements.txt | .venv/bin/pip
+	@echo "Installing requirements.txt"
+	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	@echo "Installing requirements-dev.txt"
+	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv/bin/pip:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Python 3.11 or newer is needed; name one, for example: make run PYTHON=python3.13" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@"$(PYTHON)" -m venv .venv
