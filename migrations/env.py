@@ -1,0 +1,25 @@
+"""Runs the migrations on the application's own engine: `flask --app wsgi db upgrade`."""
+
+from alembic import context
+from flask import current_app
+from sqlalchemy import text
+
+from scheduler_app import models
+from scheduler_app.extensions import db
+
+LOCK = 7_420_137_001  # any number of ours: of several processes that migrate at once, one works and the others wait
+
+
+def run_migrations() -> None:
+    options = current_app.extensions["migrate"].configure_args
+    with db.engine.connect() as connection:
+        context.configure(connection=connection, target_metadata=models.Base.metadata, **options)
+        with context.begin_transaction():
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+            context.run_migrations()
+
+
+if context.is_offline_mode():
+    raise SystemExit("migrations need a database: leave out --sql")
+run_migrations()

@@ -1,0 +1,179 @@
+"""Every setting once: its variable, default, meaning and check."""
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from dotenv import dotenv_values
+
+PRIORITIES = range(10)  # 0 is the most urgent
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class SettingsError(SystemExit):
+    """A setting is wrong: one line with the variable, its value and what is allowed, which ends the process."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", value) or not low <= int(value) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not low <= number <= high:
+            raise ValueError(f"a number from {low:g} to {high:g}")
+        return number
+
+    return parse
+
+
+def _database_url(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme in ("postgresql", "postgres", "postgresql+psycopg"):
+        return f"postgresql+psycopg://{rest}"
+    if value and not (separator and scheme == "sqlite" and rest.startswith("/")):
+        raise ValueError("postgresql://user:password@host/database or sqlite:////path/to/file")
+    return value
+
+
+def _redis_url(value: str) -> str:
+    if not re.match(r"(rediss?|unix)://.", value):
+        raise ValueError("redis://host:port/number, rediss://… or unix:///path/to/socket")
+    return value
+
+
+def _api_key(value: str) -> str:
+    if value and not re.fullmatch(r"[\x21-\x7e]{16,200}", value):
+        raise ValueError("empty, or 16 to 200 printable characters without spaces")
+    return value
+
+
+def _modules(value: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in value.split(","))
+    if not all(re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name) for name in names):
+        raise ValueError("names of Python modules, separated by commas")
+    return names
+
+
+def _weights(value: str) -> tuple[float, ...]:
+    allowed = "ten numbers from 0.001 to 1000000, separated by commas, for priorities 0 to 9"
+    try:
+        weights = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise ValueError(allowed) from None
+    if len(weights) != len(PRIORITIES) or not all(0.001 <= weight <= 1_000_000 for weight in weights):
+        raise ValueError(allowed)
+    return weights
+
+
+def _setting(variable: str, default: str, parse: Callable[[str], Any], meaning: str, *, secret: bool = False) -> Any:
+    metadata = {"variable": variable, "default": default, "parse": parse, "meaning": meaning, "secret": secret}
+    return field(metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be set from the environment; an empty variable counts as not set."""
+
+    database_url: str = _setting(
+        "DATABASE_URL",
+        "",
+        _database_url,
+        "PostgreSQL or SQLite; when empty, SQLite in `BACKBEAT_DATA_DIR`",
+        secret=True,
+    )
+    redis_url: str = _setting(
+        "REDIS_URL",
+        "redis://127.0.0.1:6379/0",
+        _redis_url,
+        "Redis or Valkey; when empty, `make run` brings its own Valkey",
+        secret=True,
+    )
+    host: str = _setting(
+        "HOST",
+        "127.0.0.1",
+        _text,
+        "address that the web process listens on; beyond loopback `BACKBEAT_API_KEY` is needed",
+    )
+    port: int = _setting("PORT", "8000", _integer(1, 65535), "port that the web process listens on")
+    api_key: str = _setting(
+        "BACKBEAT_API_KEY",
+        "",
+        _api_key,
+        "when set, every call but probes and docs needs `Authorization: Bearer <key>`",
+        secret=True,
+    )
+    data_dir: Path = _setting(
+        "BACKBEAT_DATA_DIR", ".data", Path, "where `make run` keeps the SQLite file and Valkey's append-only file"
+    )
+    operations: tuple[str, ...] = _setting(
+        "BACKBEAT_OPERATIONS", "actors", _modules, "Python modules that define operations, separated by commas"
+    )
+    priority_weights: tuple[float, ...] = _setting(
+        "BACKBEAT_PRIORITY_WEIGHTS",
+        "512,256,128,64,32,16,8,4,2,1",
+        _weights,
+        "share of starts that each priority, 0 to 9, gets while all have work",
+    )
+    web_processes: int = _setting("BACKBEAT_WEB_PROCESSES", "1", _integer(1, 64), "web processes of `make run`")
+    worker_processes: int = _setting(
+        "BACKBEAT_WORKER_PROCESSES", "1", _integer(1, 64), "worker processes of `make run`"
+    )
+    worker_threads: int = _setting(
+        "BACKBEAT_WORKER_THREADS", "8", _integer(1, 256), "tasks that a worker process runs at once"
+    )
+    stop_timeout: int = _setting(
+        "BACKBEAT_STOP_TIMEOUT",
+        "60",
+        _integer(1, 3600),
+        "seconds that a stopping worker gives its running tasks to finish",
+    )
+    scan_interval: float = _setting(
+        "BACKBEAT_SCAN_INTERVAL", "1", _number(0.1, 60), "seconds between two scans of the scheduler for what is due"
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Raises SettingsError for the first variable whose value is not allowed."""
+        settings = cls(**{f.name: _parse(f.metadata, environ) for f in fields(cls)})
+        if settings.host not in LOOPBACK and not settings.api_key:
+            raise SettingsError(f"HOST: {settings.host!r} is beyond loopback; set BACKBEAT_API_KEY to allow it")
+        if not settings.database_url:
+            file = (settings.data_dir / "backbeat.db").absolute()
+            object.__setattr__(settings, "database_url", f"sqlite:///{file}")
+        return settings
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of this process: its environment first, then `.env` in the working directory."""
+        return cls.from_env(environment())
+
+
+def environment() -> dict[str, str]:
+    return {name: value or "" for name, value in dotenv_values(".env").items()} | os.environ
+
+
+def _parse(metadata: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
+    value = environ.get(metadata["variable"]) or metadata["default"]
+    try:
+        return metadata["parse"](value)
+    except ValueError as error:
+        shown = "the value given" if metadata["secret"] else repr(value)
+        raise SettingsError(f"{metadata['variable']}: {shown} is not allowed; allowed is {error}") from None

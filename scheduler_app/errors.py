@@ -1,0 +1,104 @@
+"""Errors that services raise, and the one place that turns every error into an answer."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+
+Answer = tuple[dict[str, Any], int, dict[str, str]]
+
+
+class BackbeatError(Exception):
+    """A request that cannot be met; `message` says why, `errors` names the fields."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(
+        self, message: str, errors: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.errors = errors
+        self.headers = headers or {}
+
+
+class BadRequest(BackbeatError):
+    status = HTTPStatus.BAD_REQUEST
+
+
+class Unauthorized(BackbeatError):
+    status = HTTPStatus.UNAUTHORIZED
+
+
+class Forbidden(BackbeatError):
+    status = HTTPStatus.FORBIDDEN
+
+
+class TaskNotFound(BackbeatError):
+    status = HTTPStatus.NOT_FOUND
+
+    def __init__(self, task_id: int) -> None:
+        super().__init__(f"There is no task {task_id}.")
+
+
+class TaskScheduleNotFound(BackbeatError):
+    status = HTTPStatus.NOT_FOUND
+
+    def __init__(self, task_schedule_id: int) -> None:
+        super().__init__(f"There is no task schedule {task_schedule_id}.")
+
+
+class WrongState(BackbeatError):
+    status = HTTPStatus.CONFLICT
+
+
+class UnsupportedMediaType(BackbeatError):
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class Invalid(BackbeatError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class Unavailable(BackbeatError):
+    """Something that is needed to answer does not; the same request can succeed later."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def register_error_handlers(app: Flask) -> None:
+    app.register_error_handler(BackbeatError, _domain_error)
+    app.register_error_handler(HTTPException, _http_error)
+    for error in (OperationalError, InterfaceError, PoolTimeout):
+        app.register_error_handler(error, _database_error)
+
+
+def _domain_error(error: BackbeatError) -> Answer:
+    return _answer(error.status, error.message, error.errors, error.headers)
+
+
+def _http_error(error: HTTPException) -> Answer:
+    # What webargs found wrong hangs on the exception, and so do headers such as Allow.
+    found: dict[str, Any] = getattr(error, "data", None) or {}
+    status = HTTPStatus(error.code or 500)
+    headers = {name: value for name, value in error.get_headers() if name not in ("Content-Type", "Content-Length")}
+    invalid = "The request is not valid." if status == HTTPStatus.UNPROCESSABLE_ENTITY else None
+    return _answer(status, invalid or error.description or status.phrase, found.get("messages"), headers)
+
+
+def _database_error(error: Exception) -> Answer:
+    log.error("the database does not answer: %s", error)
+    return _answer(
+        HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer; try again.", None, {"Retry-After": "1"}
+    )
+
+
+def _answer(status: HTTPStatus, message: str, errors: dict[str, Any] | None, headers: dict[str, str]) -> Answer:
+    payload = {"code": status.value, "status": status.phrase, "message": message}
+    return (payload | {"errors": errors} if errors else payload), status.value, headers

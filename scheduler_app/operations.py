@@ -1,0 +1,157 @@
+"""The registry of operations: what a task can do.
+
+An operation is a function whose parameters a marshmallow schema checks and whose result is JSON:
+
+    @operation("resize", params=ResizeParams, max_retries=3, time_limit=60)
+    def resize(url: str, width: int) -> dict:
+        "Scales the picture at a URL."
+
+This module knows nothing of HTTP, queues or the database.
+"""
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from marshmallow import Schema, ValidationError, missing
+from werkzeug.local import LocalProxy
+
+from scheduler_app.config import SettingsError
+
+ARITHMETIC = "calculate"  # the operation that an expression such as "4+7" is short for
+MAX_RETRIES = 100
+_NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
+_EXPRESSION_START = re.compile(r"[0-9.+\-(]")
+
+
+class PermanentError(Exception):
+    """Raised by an operation that would fail again however often it were retried."""
+
+
+class CurrentTask(Protocol):
+    """What an operation can ask of the task that it runs for."""
+
+    @property
+    def task_id(self) -> int: ...
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first."""
+
+
+running_task: ContextVar[CurrentTask] = ContextVar("running_task")
+current_task = cast(CurrentTask, LocalProxy(running_task, unbound_message="no task is running here"))
+
+
+@dataclass(frozen=True)
+class Operation:
+    name: str
+    function: Callable[..., Any]
+    params: type[Schema]
+    max_retries: int  # attempts after the first, when the task does not say
+    time_limit: float  # seconds that one attempt may take
+    description: str
+
+    def check(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The function's arguments; raises marshmallow's ValidationError."""
+        return cast(dict[str, Any], self.params().load(params))
+
+
+_operations: dict[str, Operation] = {}
+
+
+def operation(
+    name: str, *, params: type[Schema], max_retries: int = 5, time_limit: float = 600
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes the function below it an operation; its docstring's first line describes it.
+
+    Raises ValueError for a name that is taken or not of the form `[a-z][a-z0-9_.]*`, for limits out of range, and for
+    a function that does not take what the schema gives.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"operation {name!r}: a name is a lower-case letter, then up to 63 of a-z, 0-9, '_' and '.'")
+    if not 0 <= max_retries <= MAX_RETRIES or not 0 < time_limit <= 86_400:
+        raise ValueError(f"operation {name!r}: max_retries is 0 to {MAX_RETRIES}, time_limit up to 86400 seconds")
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _check_function(name, function, params)
+        known = _operations.get(name)
+        if known and _place(known.function) != _place(function):
+            raise ValueError(f"operation {name!r} is already defined in {known.function.__module__}")
+        description = (function.__doc__ or "").strip().partition("\n")[0]
+        _operations[name] = Operation(name, function, params, max_retries, time_limit, description)
+        return function
+
+    return register
+
+
+def _check_function(name: str, function: Callable[..., Any], params: Any) -> None:
+    if not (inspect.isclass(params) and issubclass(params, Schema)):
+        raise ValueError(f"operation {name!r}: params must be a marshmallow Schema class")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise ValueError(f"operation {name!r}: {function.__qualname__} must be a plain function, not async")
+    fields = params().load_fields
+    always = [key for key, field in fields.items() if field.required or field.load_default is not missing]
+    for given in (always, list(fields)):
+        try:
+            inspect.signature(function).bind(**{fields[key].attribute or key: None for key in given})
+        except TypeError as error:
+            when = f"when {params.__name__} gives {', '.join(given) or 'nothing'}"
+            raise ValueError(f"operation {name!r}: {function.__qualname__} does not fit: {error}, {when}") from None
+
+
+def _place(function: Callable[..., Any]) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+def load(modules: Iterable[str]) -> None:
+    """Imports the modules, which registers their operations; raises SettingsError for one that is not there."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name and f"{module}.".startswith(f"{error.name}."):
+                raise SettingsError(f"BACKBEAT_OPERATIONS: there is no module {module!r}") from None
+            raise
+
+
+def registered() -> list[Operation]:
+    return sorted(_operations.values(), key=lambda operation: operation.name)
+
+
+def find(name: str) -> Operation | None:
+    return _operations.get(name)
+
+
+def resolve(text: str, params: dict[str, Any]) -> tuple[Operation, dict[str, Any]]:
+    """The operation that a request names, and its parameters, checked.
+
+    `text` is an operation's name, or an arithmetic expression, short for `calculate` with `params.expression`.
+    Raises marshmallow's ValidationError with the names of the fields.
+    """
+    if _EXPRESSION_START.match(text):
+        if params:
+            raise ValidationError({"params": ["Not allowed beside an expression."]})
+        return _checked(_known(ARITHMETIC), {"expression": text}, field="operation")
+    return _checked(_known(text), params, field="params")
+
+
+def _known(name: str) -> Operation:
+    known = _operations.get(name)
+    if known is None:
+        message = f"Unknown. Known: {', '.join(sorted(_operations))}, or an expression as 4+7."
+        raise ValidationError({"operation": [message]})
+    return known
+
+
+def _checked(known: Operation, params: dict[str, Any], *, field: str) -> tuple[Operation, dict[str, Any]]:
+    try:
+        known.check(params)
+    except ValidationError as error:
+        messages = error.messages_dict.get("expression", error.messages) if field == "operation" else error.messages
+        raise ValidationError({field: messages}) from None
+    return known, params

