@@ -1,0 +1,46 @@
+"""What is sent to a worker: which attempt of which task."""
+
+from json import JSONEncoder
+from typing import NamedTuple
+
+from dramatiq.errors import Retry
+
+_json = JSONEncoder(separators=(",", ":"))
+
+
+class GiveBack(Retry):
+    """Raised by an actor: not done, so the message goes back to its queue instead of being acknowledged.
+
+    Dramatiq logs no traceback for a Retry.
+    """
+
+
+class Delivery(NamedTuple):
+    """One attempt of a task, on its way to a worker."""
+
+    task_id: int
+    claims: int  # how often it was claimed before: each attempt has a message of its own
+    operation: str
+    priority: int
+
+    @property
+    def message_id(self) -> str:
+        return f"{self.task_id}.{self.claims}"
+
+    def encode(self, timestamp: int) -> str:
+        """The Dramatiq message; timestamp is in milliseconds. Like Message.encode at a third of the time."""
+        return _json.encode(
+            {
+                "queue_name": queue_name(self.priority),
+                "actor_name": self.operation,
+                "args": (self.task_id, self.claims),
+                "kwargs": {},
+                "options": {"redis_message_id": self.message_id},
+                "message_id": self.message_id,
+                "message_timestamp": timestamp,
+            }
+        )
+
+
+def queue_name(priority: int) -> str:
+    return f"tasks.p{priority}"

@@ -1,0 +1,199 @@
+"""The work queue of a worker process: it pulls from Redis what idle threads can start now, and hoards nothing."""
+
+import logging
+import random
+import threading
+import time
+from collections import defaultdict
+from queue import Empty, PriorityQueue
+from typing import TYPE_CHECKING, Any, cast
+
+import dramatiq
+import redis
+from dramatiq import Message, MessageProxy
+from dramatiq.common import iter_queue
+from dramatiq.errors import DecodeError
+
+from scheduler_app.broker.consumer import AckConsumer
+from scheduler_app.broker.priority_broker import PriorityBroker
+from scheduler_app.broker.wake_up import WakeUp
+
+if TYPE_CHECKING:
+    from dramatiq.worker import ConsumerThread
+
+log = logging.getLogger(__name__)
+
+POLL = 1.0  # seconds between looks at Redis when no wake-up comes, and between tries while it is away
+LOOKAHEAD = 0.02  # seconds of work that may be fetched beyond what the idle threads take
+STALLED = 0.25  # seconds that fetched work may wait before other workers get it
+
+
+class FairQueue(PriorityQueue[Any]):
+    """Takes the place of Dramatiq's work queue, which consumers fill with what they prefetch.
+
+    Whichever idle thread finds it empty fetches for all idle threads; the others wait for what that brings.
+    """
+
+    def __init__(self, broker: PriorityBroker, worker: dramatiq.Worker) -> None:
+        super().__init__()
+        self.broker = broker
+        self.worker = worker
+        self.consumers: dict[str, ConsumerThread] = {}  # by queue; empty until it may pull
+        self.closed = False
+        self.away = False  # Redis does not answer
+        self.idle = 0  # threads in get
+        self.fetching = False  # one of them asks Redis
+        self.more = True  # Redis may have more than was fetched
+        self.next_poll = 0.0
+        self.taken_at = 0.0
+        self.started = threading.local()
+        self.task_time = 1.0  # seconds that a task takes, as of late
+        self.wake_up = WakeUp(
+            broker.client,
+            broker.namespace,
+            on_connect=self.doubt,
+            on_publish=self.wake,
+            on_tick=self.give_back_stalled,
+        )
+
+    def open(self) -> None:
+        """From now on it pulls. Every consumer must be there: what is pulled is acknowledged through them."""
+        with self.not_empty:
+            self.consumers = self.worker.consumers
+            self.not_empty.notify_all()
+        self.wake_up.start()
+
+    def close(self) -> None:
+        """No further pull; what no thread has taken goes back."""
+        with self.not_empty:
+            self.closed = True
+            self.not_empty.notify_all()
+        self.wake_up.stop()
+        self.give_back()
+
+    def wake(self) -> None:
+        with self.not_empty:
+            self.more = True
+            self.not_empty.notify()
+
+    def doubt(self) -> None:
+        """Redis may have been restarted, and have lost what it was told in its last second."""
+        self.broker.in_doubt = True
+        self.wake()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        if not block:  # as a stopping worker drains it: only what is here
+            return super().get(block=False)
+        with self.not_empty:
+            self.idle += 1
+            try:
+                self._wait_for_work(time.monotonic() + (POLL if timeout is None else timeout))
+            finally:
+                self.idle -= 1
+            if self.more:  # this thread may have been the one to fetch
+                self.not_empty.notify()
+            self.started.at = self.taken_at = time.monotonic()
+            return self._get()
+
+    def task_done(self) -> None:
+        took = time.monotonic() - self.started.at
+        self.task_time = max(took, 0.8 * self.task_time + 0.2 * took)  # rises at once, falls slowly
+        super().task_done()
+
+    def give_back_stalled(self) -> None:
+        """What was fetched ahead, when all threads have then met long tasks, goes to other workers."""
+        if self.qsize() and time.monotonic() - self.taken_at > STALLED:
+            self.give_back()
+
+    def give_back(self) -> None:
+        messages = defaultdict(list)
+        for item in iter_queue(self):  # type: ignore[no-untyped-call]
+            messages[item.message.queue_name].append(item.message)
+            super().task_done()
+        for queue_name, some in messages.items():
+            self.consumers[queue_name].requeue_messages(some)
+
+    def _wait_for_work(self, deadline: float) -> None:
+        while not self._qsize():
+            now = time.monotonic()
+            if self.closed or now >= deadline:
+                raise Empty
+            if self.fetching or not self.consumers:
+                self.not_empty.wait(deadline - now)
+            elif self.more or now >= self.next_poll:
+                self._fetch()
+            else:
+                self.not_empty.wait(min(deadline, self.next_poll) - now)
+
+    def _fetch(self) -> None:
+        # The flag goes down before Redis is asked, so that a wake-up meanwhile is not lost.
+        self.fetching, self.more = True, False
+        wanted = self.idle + min(2 * self.worker.worker_threads, int(LOOKAHEAD / self.task_time))
+        self.mutex.release()
+        try:
+            messages = self._pull(wanted)
+            for message in messages:
+                self.consumers[message.queue_name].handle_message(message)  # puts it here
+            if self.closed:
+                self.give_back()
+        finally:
+            self.mutex.acquire()
+            self.fetching = False
+            self.next_poll = time.monotonic() + random.uniform(0.75, 1) * POLL
+        self.more = self.more or len(messages) == wanted
+
+    def _pull(self, count: int) -> list[MessageProxy]:
+        try:
+            if self.broker.in_doubt:
+                self._settle_doubts()
+            pulled = self.broker.pull(self.consumers, count)
+        except redis.RedisError as error:
+            if not self.away:
+                log.warning("Redis does not answer; trying again every second: %s", error)
+            self.away = self.broker.in_doubt = True
+            return []
+        if self.away:
+            log.warning("Redis answers again")
+            self.away = False
+        return [message for one in pulled if (message := self._hold(*one))]
+
+    def _hold(self, queue_name: str, message_id: str, data: bytes) -> MessageProxy | None:
+        try:
+            message = MessageProxy(Message.decode(data))
+        except DecodeError:
+            log.error("message %s of %s is unreadable and goes to the dead letters", message_id, queue_name)
+            self._consumer(queue_name).settle(self.broker.do_nack, message_id)
+            return None
+        self._consumer(queue_name).held.add(message_id)
+        return message
+
+    def _settle_doubts(self) -> None:
+        """Gives back what Redis counts as ours and no thread here has: its pull or its acknowledgement got lost."""
+        self.broker.in_doubt = False
+        self.broker.ping()  # once Redis answers this, a pull that had timed out has been carried out, too
+        for queue_name in self.consumers:
+            # In this order: what is acknowledged in between is no longer in the ack set, so it is not given back.
+            lost = self.broker.pulled(queue_name)
+            lost -= self._consumer(queue_name).held
+            if lost:
+                self.broker.do_requeue(queue_name, *lost)
+
+    def _consumer(self, queue_name: str) -> AckConsumer:
+        return cast(AckConsumer, self.consumers[queue_name].consumer)
+
+
+class FairScheduling(dramatiq.Middleware):
+    """Puts FairQueue into the worker that the stock `dramatiq` command starts."""
+
+    queue: FairQueue
+
+    def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        self.queue = worker.work_queue = FairQueue(cast(PriorityBroker, broker), worker)
+
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        while not all(thread.consumer for thread in worker.consumers.values()):
+            time.sleep(0.001)  # their threads are just starting
+        self.queue.open()
+
+    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        self.queue.close()

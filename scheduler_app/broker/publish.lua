@@ -1,0 +1,20 @@
+-- publish(KEYS = {namespace}, ARGV = {queue, id, message, queue, id, message, ...}) -> how many were new
+--
+-- Puts messages into Dramatiq's keys and wakes the workers. What is still there is left alone: its id is in
+-- $namespace:$queue.msgs from here until it is acknowledged, also while a worker has it.
+
+local namespace = KEYS[1]
+local new = 0
+
+for i = 1, #ARGV, 3 do
+  local list, id, message = namespace .. ':' .. ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  if redis.call('hsetnx', list .. '.msgs', id, message) == 1 then
+    redis.call('rpush', list, id)
+    new = new + 1
+  end
+end
+
+if new > 0 then
+  redis.call('publish', namespace .. ':__wake_up__', new)
+end
+return new

@@ -1,0 +1,71 @@
+-- pull(KEYS = {namespace}, ARGV = {timestamp, worker, count, queue, weight, queue, weight, ...})
+--   -> {queue, id, message, queue, id, message, ...}, at most count messages
+--
+-- Chooses among the queues by weighted fair (stride) scheduling. Each queue has a pass, which grows by 1 / weight with
+-- each message taken; the lowest pass is next, and the first named wins a tie. The passes stand in
+-- $namespace:__fair__, so that the weights hold over all workers together.
+--
+-- "now" is the pass of the message taken last. A queue that was empty comes back at now, so it earned no credit. And
+-- it never waits for more than one stride, whatever its pass was: the weights may have been changed.
+--
+-- What is taken goes to the worker's ack sets, exactly as Dramatiq's own fetch would put it.
+
+local namespace, timestamp, worker, count = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local state = namespace .. ':__fair__'
+
+redis.call('zadd', namespace .. ':__heartbeats__', timestamp, worker)
+
+local levels, fields = {}, {'now'}
+for i = 4, #ARGV, 2 do
+  local queue = ARGV[i]
+  local waiting = redis.call('llen', namespace .. ':' .. queue)
+  if waiting > 0 then
+    levels[#levels + 1] = {queue = queue, waiting = waiting, stride = 1 / tonumber(ARGV[i + 1])}
+    fields[#fields + 1] = queue
+  end
+end
+if #levels == 0 then
+  return {}
+end
+
+local saved = redis.call('hmget', state, unpack(fields))
+local now = tonumber(saved[1] or 0)
+for i, level in ipairs(levels) do
+  level.pass = math.min(math.max(tonumber(saved[i + 1] or 0), now), now + level.stride)
+end
+
+local function choose()
+  local best
+  for _, level in ipairs(levels) do
+    if level.waiting > 0 and (not best or level.pass < best.pass) then
+      best = level
+    end
+  end
+  return best
+end
+
+local pulled = {}
+local level = choose()
+while level and #pulled < 3 * count do
+  local list = namespace .. ':' .. level.queue
+  local id = redis.call('lpop', list)
+  level.waiting = level.waiting - 1
+  local message = redis.call('hget', list .. '.msgs', id)
+  if message then
+    redis.call('sadd', namespace .. ':__acks__.' .. worker .. '.' .. level.queue, id)
+    for _, part in ipairs({level.queue, id, message}) do
+      pulled[#pulled + 1] = part
+    end
+    now = level.pass
+    level.pass = now + level.stride
+  end
+  level = choose()
+end
+
+local passes = {'now', string.format('%.17g', now)}
+for _, changed in ipairs(levels) do
+  passes[#passes + 1] = changed.queue
+  passes[#passes + 1] = string.format('%.17g', changed.pass)
+end
+redis.call('hset', state, unpack(passes))
+return pulled
