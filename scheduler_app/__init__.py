@@ -1,0 +1,26 @@
+"""Backbeat: prioritised tasks and recurring schedules over HTTP. This file only wires the parts."""
+
+from flask import Flask
+
+from scheduler_app import database, operations
+from scheduler_app.api import register_api
+from scheduler_app.broker import PriorityBroker
+from scheduler_app.config import Settings
+from scheduler_app.extensions import db, migrate
+
+
+def create_app(settings: Settings) -> Flask:
+    app = Flask(__name__)
+    app.extensions["backbeat.settings"] = settings
+    app.extensions["backbeat.broker"] = PriorityBroker(settings.redis_url, weights=settings.priority_weights)
+    app.config.update(
+        SQLALCHEMY_DATABASE_URI=settings.database_url,
+        SQLALCHEMY_ENGINE_OPTIONS=database.engine_options(settings),
+    )
+    db.init_app(app)
+    migrate.init_app(app)
+    with app.app_context():
+        database.prepare(db.engine)
+    operations.load(settings.operations)
+    register_api(app)
+    return app

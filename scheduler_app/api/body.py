@@ -1,0 +1,74 @@
+"""Reads what a request brings, and refuses what no JSON parser should pass on."""
+
+import json
+from typing import Any, NoReturn
+
+import flask_smorest
+from flask import Request
+from webargs import core
+from webargs.flaskparser import FlaskParser
+
+from scheduler_app.errors import BadRequest, UnsupportedMediaType
+
+MAX_DEPTH = 32
+
+
+class BodyParser(FlaskParser):
+    """webargs' parser, stricter about bodies."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION = FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION | {"query": "raise"}
+
+    def _raw_load_json(self, req: Request) -> Any:
+        return read_json(req)
+
+
+class Blueprint(flask_smorest.Blueprint):
+    ARGUMENTS_PARSER = BodyParser()
+
+
+def read_json(request: Request) -> Any:
+    """The body's JSON, or webargs' missing when there is none; raises what answers 400, 413 or 415."""
+    body = request.get_data(cache=True)
+    if not body:
+        return core.missing
+    if not request.is_json:
+        raise UnsupportedMediaType("The body must be JSON: send Content-Type: application/json.")
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The body cannot be read as JSON: {error}.") from None
+    _check(value)
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check(value: Any) -> None:
+    """Level by level, without recursion: depth, lone surrogates, and numbers that became infinite."""
+    level, depth = [value], 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise BadRequest(f"The body is nested deeper than {MAX_DEPTH} levels.")
+        level = [inner for outer in level for inner in _inside(outer)]
+        depth += 1
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str):
+        _encode(value)
+    elif isinstance(value, float) and value in (float("inf"), float("-inf")):
+        raise BadRequest("The body has a number that is too large.")
+    return []
+
+
+def _encode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRequest("The body has a lone surrogate, which is no character.") from None

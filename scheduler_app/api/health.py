@@ -1,0 +1,43 @@
+"""/livez and /readyz"""
+
+from typing import Any
+
+from flask.typing import ResponseReturnValue
+from marshmallow import Schema, fields
+
+from scheduler_app.api.body import Blueprint
+from scheduler_app.services import health
+
+blp = Blueprint("health", __name__, description="For probes; they need no key.")
+
+
+class Liveness(Schema):
+    status = fields.String(metadata={"example": "ok"})
+
+
+class Readiness(Schema):
+    status = fields.String(metadata={"enum": ["ok", "unavailable"], "example": "ok"})
+    checks = fields.Dict(
+        metadata={
+            "description": "Each part that is needed: ok, or what is wrong.",
+            "example": {"database": "ok", "broker": "ok", "migrations": "ok"},
+        }
+    )
+
+
+@blp.route("/livez", methods=["GET"])
+@blp.response(200, Liveness)
+def livez() -> Any:
+    """Is this process alive?"""
+    return {"status": "ok"}
+
+
+@blp.route("/readyz", methods=["GET"])
+@blp.response(200, Readiness)
+@blp.alt_response(503, schema=Readiness, description="A part that is needed does not work.")
+def readyz() -> ResponseReturnValue:
+    """Can it do its work?"""
+    checks = health.checks()
+    if all(outcome == "ok" for outcome in checks.values()):
+        return {"status": "ok", "checks": checks}
+    return {"status": "unavailable", "checks": checks}, 503

@@ -1,0 +1,102 @@
+"""/tasks/"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import request, url_for
+from marshmallow import ValidationError
+from webargs import core
+
+from scheduler_app.api.body import Blueprint, read_json
+from scheduler_app.api.pages import next_page
+from scheduler_app.errors import Invalid
+from scheduler_app.schemas.tasks import BatchOut, BatchQuery, TaskDetailOut, TaskOut, TaskQuery, TaskRequest
+from scheduler_app.services import tasks
+
+MAX_BATCH = 1_000
+
+blp = Blueprint("tasks", __name__, url_prefix="/tasks", description="Work to be done, and what became of it.")
+
+LIST_OF_REQUESTS = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"type": "array", "maxItems": MAX_BATCH, "items": {"$ref": "#/components/schemas/TaskRequest"}},
+            "example": [{"operation": "4+7", "priority": 9}, {"operation": "4+9", "priority": 1}],
+        }
+    },
+}
+
+
+@blp.route("/", methods=["POST"])
+@blp.arguments(TaskRequest, example={"operation": "4+7", "priority": 0})
+@blp.response(202, TaskOut, headers={"Location": {"description": "The task.", "schema": {"type": "string"}}})
+def submit(body: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+    """Post a task
+
+    It is committed when the answer comes, and runs as soon as its time has come and a worker is free.
+    """
+    [task] = tasks.submit([body], now=datetime.now(UTC))
+    return task, {"Location": url_for("tasks.get", task_id=task.task_id)}
+
+
+@blp.route("/batch-request/", methods=["POST"])
+@blp.doc(requestBody=LIST_OF_REQUESTS)
+@blp.arguments(BatchQuery, location="query")
+@blp.response(202, BatchOut)
+@blp.alt_response(422, description="None is valid, or not all with atomic; nothing was created.")
+def submit_batch(query: dict[str, Any]) -> dict[str, Any]:
+    """Post up to 1,000 tasks
+
+    The valid ones are created in one transaction, the others reported; with `atomic` all or none.
+    """
+    valid, errors = _load_batch(read_json(request))
+    if errors and (query["atomic"] or not valid):
+        raise Invalid("Nothing was created.", {"json": {error["index"]: error["errors"] for error in errors}})
+    created = tasks.submit(valid, now=datetime.now(UTC))
+    return {"tasks": created, "errors": errors} if errors else {"tasks": created}
+
+
+@blp.route("/", methods=["GET"])
+@blp.arguments(TaskQuery, location="query")
+@blp.response(
+    200,
+    TaskOut(many=True),
+    headers={"Link": {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}}},
+)
+def find(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+    """List tasks, newest first"""
+    limit, cursor = query.pop("limit"), query.pop("cursor", None)
+    found, following = tasks.find(query, limit=limit, cursor=cursor)
+    return list(found), next_page(following)
+
+
+@blp.route("/<id:task_id>/", methods=["GET"])
+@blp.response(200, TaskDetailOut)
+@blp.alt_response(404, description="There is no such task.")
+def get(task_id: int) -> Any:
+    """Read a task, with every attempt that failed"""
+    return tasks.get(task_id)
+
+
+@blp.route("/<id:task_id>/", methods=["DELETE"])
+@blp.response(204)
+@blp.alt_response(404, description="There is no such task.")
+@blp.alt_response(409, description="It is no longer PENDING.")
+def remove(task_id: int) -> None:
+    """Delete a task that has not begun"""
+    tasks.remove(task_id)
+
+
+def _load_batch(items: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    if items is core.missing or not isinstance(items, list):
+        raise Invalid("A batch is a list of tasks.", {"json": ["Not a list."]})
+    if len(items) > MAX_BATCH:
+        raise Invalid("A batch is too long.", {"json": [f"At most {MAX_BATCH} tasks, not {len(items)}."]})
+    schema, valid, errors = TaskRequest(), [], []
+    for index, item in enumerate(items):
+        try:
+            valid.append(schema.load(item))
+        except ValidationError as error:
+            errors.append({"index": index, "errors": error.messages})
+    return valid, errors

@@ -1,0 +1,94 @@
+"""Fields that are stricter than marshmallow's own, and the parts that several resources share."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from marshmallow import Schema, fields, validate
+
+from scheduler_app.config import PRIORITIES
+from scheduler_app.operations import MAX_RETRIES
+
+MAX_PARAMS = 65_536  # characters of JSON
+YEARS = range(1970, 3000)
+
+
+class Time(fields.AwareDateTime):
+    """ISO 8601 with an offset; UTC with Z on the way out."""
+
+    default_error_messages = {  # noqa: RUF012 (marshmallow's own way)
+        "invalid": "Not a time in ISO 8601, such as 2030-01-31T12:00:00Z.",
+        "invalid_awareness": "Needs an offset, such as Z or +02:00.",
+        "year": f"The year must be from {YEARS.start} to {YEARS.stop - 1}.",
+    }
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(format="iso", **kwargs)
+
+    def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        # A '+' that was not escaped in a query string arrives as a space.
+        text = value.replace(" ", "+") if isinstance(value, str) and "T" in value else value
+        time = super()._deserialize(text, attr, data, **kwargs)
+        if time.year not in YEARS:
+            raise self.make_error("year")
+        return time.astimezone(UTC)
+
+
+class WholeNumber(fields.Integer):
+    """A JSON number without fraction: neither "7" nor 7.0 nor true."""
+
+    def __init__(self, low: int, high: int, **kwargs: Any) -> None:
+        super().__init__(validate=validate.Range(low, high), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if type(value) is not int:
+            raise self.make_error("invalid")
+        return value
+
+
+class Params(fields.Dict):
+    """A JSON object of bounded size."""
+
+    default_error_messages = {"size": f"At most {MAX_PARAMS} characters of JSON."}  # noqa: RUF012
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
+        params: dict[str, Any] = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
+        if params and len(json.dumps(params)) > MAX_PARAMS:
+            raise self.make_error("size")
+        return params
+
+
+def operation_field(**kwargs: Any) -> fields.String:
+    description = (
+        "The name of an operation (see `GET /operations/`), or an arithmetic expression, short for `calculate`."
+    )
+    metadata = {"description": description, "example": "4+7"}
+    return fields.String(validate=validate.Length(1, 1_000), metadata=metadata, **kwargs)
+
+
+def params_field(**kwargs: Any) -> Params:
+    metadata = {"description": "What the operation needs, as its schema says.", "example": {}}
+    return Params(keys=fields.String(), metadata=metadata, **kwargs)
+
+
+def priority_field(**kwargs: Any) -> WholeNumber:
+    metadata = {"description": "0 is the most urgent, 9 the least.", "example": 5}
+    return WholeNumber(PRIORITIES[0], PRIORITIES[-1], metadata=metadata, **kwargs)
+
+
+def max_retries_field(**kwargs: Any) -> WholeNumber:
+    metadata = {"description": "Attempts after the first; the operation's own number when not given.", "example": 5}
+    return WholeNumber(0, MAX_RETRIES, metadata=metadata, **kwargs)
+
+
+class PageQuery(Schema):
+    """Which page of a list."""
+
+    limit = fields.Integer(load_default=50, validate=validate.Range(1, 200), metadata={"description": "Rows a page."})
+    cursor = fields.Integer(
+        validate=validate.Range(1, 2**63 - 1),
+        metadata={"description": 'Where the page begins: take it from the `Link` header with `rel="next"`.'},
+    )

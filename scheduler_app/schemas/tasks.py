@@ -1,0 +1,115 @@
+"""Tasks, as they come in and go out."""
+
+from typing import Any
+
+from marshmallow import Schema, fields, post_load, validate
+
+from scheduler_app import operations
+from scheduler_app.models import Status
+from scheduler_app.schemas.fields import (
+    PageQuery,
+    Time,
+    max_retries_field,
+    operation_field,
+    params_field,
+    priority_field,
+)
+
+
+class TaskRequest(Schema):
+    """A task to create. Loaded, it is what `services.tasks.submit` takes."""
+
+    operation = operation_field(required=True)
+    params = params_field(load_default=dict)
+    priority = priority_field(load_default=5)
+    run_at = Time(
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "When it is due; at once when not given.", "example": "2030-01-31T12:00:00Z"},
+    )
+    max_retries = max_retries_field(load_default=None, allow_none=True)
+
+    @post_load
+    def resolve(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return resolve_operation(data)
+
+
+def resolve_operation(data: dict[str, Any]) -> dict[str, Any]:
+    """Puts the operation's name, parameters and retries in place of what was written."""
+    operation, params = operations.resolve(data["operation"], data["params"])
+    retries = operation.max_retries if data["max_retries"] is None else data["max_retries"]
+    return data | {"operation": operation.name, "params": params, "max_retries": retries}
+
+
+class TaskQuery(PageQuery):
+    """Which tasks to list; all conditions hold together."""
+
+    status = fields.String(validate=validate.OneOf([status.value for status in Status]))
+    priority = fields.Integer(validate=validate.Range(0, 9))
+    operation = fields.String(validate=validate.Length(1, 64), metadata={"description": "The operation's name."})
+    task_schedule_id = fields.Integer(validate=validate.Range(1, 2**63 - 1))
+    created_after = Time(metadata={"description": "Created later than this."})
+    created_before = Time(metadata={"description": "Created earlier than this."})
+
+
+class ErrorOut(Schema):
+    """Why an attempt failed."""
+
+    type = fields.String(metadata={"description": "The exception's name.", "example": "ConnectTimeoutError"})
+    message = fields.String(metadata={"example": "Connection to example.com timed out."})
+
+
+class FailureOut(ErrorOut):
+    """An attempt that failed."""
+
+    attempt = fields.Integer(metadata={"description": "1 for the first.", "example": 1})
+    traceback = fields.String(allow_none=True, metadata={"description": "Where it failed; its end, when it is long."})
+    failed_at = Time()
+
+
+class TaskOut(Schema):
+    """A task and what became of it."""
+
+    task_id = fields.Integer(metadata={"example": 17})
+    operation = fields.String(metadata={"example": "calculate"})
+    params = fields.Dict(metadata={"example": {"expression": "4+7"}})
+    priority = fields.Integer(metadata={"example": 5})
+    status = fields.String(metadata={"enum": [status.value for status in Status], "example": "SUCCESS"})
+    result = fields.Raw(allow_none=True, metadata={"description": "What the operation returned.", "example": 11})
+    error = fields.Nested(ErrorOut, allow_none=True, metadata={"description": "Of the last failed attempt."})
+    attempts = fields.Integer(metadata={"description": "Begun so far.", "example": 1})
+    max_retries = fields.Integer(metadata={"example": 5})
+    run_at = Time(metadata={"description": "When the next attempt is due, or the last one was."})
+    task_schedule = fields.Integer(
+        attribute="task_schedule_id", allow_none=True, metadata={"description": "The schedule that created it."}
+    )
+    scheduled_for = Time(allow_none=True, metadata={"description": "The schedule's time that it stands for."})
+    created_at = Time()
+    started_at = Time(allow_none=True, metadata={"description": "Of the latest attempt."})
+    finished_at = Time(allow_none=True)
+
+
+class TaskDetailOut(TaskOut):
+    """A task with every attempt that failed."""
+
+    failures = fields.List(fields.Nested(FailureOut))
+
+
+class BatchError(Schema):
+    """An entry of a batch that was refused."""
+
+    index = fields.Integer(metadata={"description": "Its place in the list, from 0.", "example": 3})
+    errors = fields.Dict(
+        metadata={"example": {"priority": ["Must be greater than or equal to 0 and less than or equal to 9."]}}
+    )
+
+
+class BatchQuery(Schema):
+    atomic = fields.Boolean(load_default=False, metadata={"description": "Create all or none."})
+
+
+class BatchOut(Schema):
+    """What a batch created, and what it did not."""
+
+    tasks = fields.List(fields.Nested(TaskOut))
+    errors = fields.List(fields.Nested(BatchError), metadata={"description": "Only there when some were refused."})

@@ -1,0 +1,48 @@
+"""Whether each part that is needed works."""
+
+from collections.abc import Callable
+from functools import cache
+
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from flask import current_app
+from redis import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from scheduler_app.extensions import broker, db
+
+
+def checks() -> dict[str, str]:
+    """By part: "ok", or what is wrong."""
+    parts: dict[str, Callable[[], str]] = {"database": _database, "broker": _broker, "migrations": _migrations}
+    return {name: _outcome(check) for name, check in parts.items()}
+
+
+def _outcome(check: Callable[[], str]) -> str:
+    try:
+        return check()
+    except (SQLAlchemyError, RedisError) as error:
+        return f"does not answer ({type(error).__name__})"
+
+
+def _database() -> str:
+    db.session.execute(text("SELECT 1"))
+    return "ok"
+
+
+def _broker() -> str:
+    broker.ping()
+    return "ok"
+
+
+def _migrations() -> str:
+    with db.engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    head = _head()
+    return "ok" if current == head else f"at {current or 'nothing'}, not {head}; run: flask --app wsgi db upgrade"
+
+
+@cache
+def _head() -> str | None:
+    return ScriptDirectory(current_app.extensions["migrate"].directory).get_current_head()

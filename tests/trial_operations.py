@@ -1,0 +1,79 @@
+"""Operations that go wrong, or take their time, on purpose."""
+
+import sys
+import threading
+import time
+from typing import Any
+
+from marshmallow import Schema, fields
+
+from scheduler_app.operations import PermanentError, current_task, operation
+
+
+class Nothing(Schema):
+    pass
+
+
+class Value(Schema):
+    value = fields.Raw(required=True, allow_none=True)
+
+
+class Seconds(Schema):
+    seconds = fields.Float(required=True)
+
+
+@operation("trial.echo", params=Value)
+def echo(value: Any) -> Any:
+    "Returns what it is given."
+    return value
+
+
+@operation("trial.wait", params=Seconds)
+def wait(seconds: float) -> None:
+    "Takes so many seconds."
+    threading.Event().wait(seconds)
+
+
+@operation("trial.spin", params=Nothing, time_limit=0.5, max_retries=0)
+def spin() -> None:
+    "Never ends by itself."
+    while True:
+        time.monotonic()
+
+
+@operation("trial.fail", params=Nothing, max_retries=2)
+def fail() -> None:
+    "Fails, and says at which attempt."
+    raise RuntimeError(f"attempt {current_task.attempt} of task {current_task.task_id}")
+
+
+@operation("trial.fail_once", params=Nothing)
+def fail_once() -> int:
+    "Succeeds at the second attempt."
+    if current_task.attempt == 1:
+        raise RuntimeError("not yet")
+    return current_task.attempt
+
+
+@operation("trial.give_up", params=Nothing)
+def give_up() -> None:
+    "Fails for good."
+    raise PermanentError("no use")
+
+
+@operation("trial.exit", params=Nothing, max_retries=0)
+def leave() -> None:
+    "Tries to end the process."
+    sys.exit(3)
+
+
+@operation("trial.unprintable", params=Nothing, max_retries=0)
+def unprintable() -> None:
+    "Fails with a message that PostgreSQL would not store."
+    raise RuntimeError("a\0b\ud800" + "x" * 10_000)
+
+
+@operation("trial.object", params=Nothing)
+def give_object() -> object:
+    "Returns what is not JSON."
+    return object()
