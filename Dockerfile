@@ -1,0 +1,20 @@
+# One image for web, worker, scheduler and migrations; the command says which.
+FROM python:3.13-slim AS build
+WORKDIR /app
+RUN python -m venv /venv
+COPY requirements.txt .
+RUN /venv/bin/pip install --no-cache-dir --requirement requirements.txt
+COPY . .
+# Readable for the user below, whatever the umask of the clone; compiled, because that user writes nothing.
+RUN chmod -R a+rX . && python -m compileall -q .
+
+FROM python:3.13-slim
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
+RUN useradd --no-log-init --no-create-home --home-dir /app --uid 10001 backbeat
+COPY --from=build /venv /venv
+COPY --from=build /app /app
+WORKDIR /app
+USER 10001
+EXPOSE 8000
+CMD ["gunicorn", "--bind=0.0.0.0:8000", "--worker-class=gthread", "--threads=8", "--keep-alive=5", \
+     "--no-control-socket", "wsgi:app"]

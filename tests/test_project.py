@@ -1,0 +1,125 @@
+"""What the files beside the code say stays true."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler_app.config import Settings
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+SETTINGS = {f.metadata["variable"]: f.metadata for f in fields(Settings)}
+SECRETS = {"POSTGRES_PASSWORD": "p@ss/w:rd%", "BACKBEAT_API_KEY": "0123456789abcdef"}
+PARTS_OF_FRAMEWORKS = {
+    "apispec",
+    "webargs",
+    "werkzeug",
+}  # they come with Flask and flask-smorest, in the version for them
+
+
+def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if name not in SETTINGS.keys() | SECRETS.keys()}
+    return subprocess.run(
+        command, check=False, cwd=ROOT, env=environ | variables, capture_output=True, text=True, timeout=60
+    )
+
+
+def compose(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return run(BIN / "docker-compose", "--env-file", os.devnull, *arguments, **variables)
+
+
+def services(**variables: str) -> dict[str, Any]:
+    config = compose("config", "--format", "json", **SECRETS, **variables)
+    assert config.returncode == 0, config.stderr
+    return json.loads(config.stdout)["services"]
+
+
+def test_env_example_shows_every_setting_with_its_meaning_and_default() -> None:
+    shown = re.findall(r"^# (.+)\n#(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert shown == [(s["meaning"], variable, s["default"]) for variable, s in SETTINGS.items()]
+
+
+def test_readme_shows_every_setting_with_its_meaning_and_default() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    expected = [(v, f"`{s['default']}`" if s["default"] else "", s["meaning"]) for v, s in SETTINGS.items()]
+    assert rows == expected
+
+
+@pytest.mark.parametrize("missing", SECRETS)
+def test_compose_has_no_default_for_a_secret(missing: str) -> None:
+    config = compose("config", "--quiet", **SECRETS | {missing: ""})
+    assert config.returncode != 0
+    assert f"{missing} is missing a value: is not set; put it into .env" in config.stderr
+
+
+def test_compose_publishes_on_loopback_only() -> None:
+    published = [(name, port) for name, service in services(PORT="9000").items() for port in service.get("ports", [])]
+    [(name, port)] = published
+    assert (name, port["host_ip"], port["published"]) == ("web", "127.0.0.1", "9000")
+
+
+def test_a_database_password_may_contain_any_character() -> None:
+    environment = services()["worker"]["environment"]
+    assert environment["PGPASSWORD"] == SECRETS["POSTGRES_PASSWORD"]
+    assert environment["DATABASE_URL"] == "postgresql://backbeat@postgres/backbeat"
+
+
+def test_compose_hands_every_setting_on() -> None:
+    handed_on = services()["web"]["environment"].keys()
+    for_make_run_only = {
+        "PORT",  # the one on the host; inside it is always 8000
+        "BACKBEAT_DATA_DIR",
+        "BACKBEAT_WEB_PROCESSES",  # WEB_CONCURRENCY
+        "BACKBEAT_WORKER_PROCESSES",  # --scale
+    }
+    assert SETTINGS.keys() - handed_on == for_make_run_only
+
+
+def test_a_container_is_given_longer_to_stop_than_its_running_tasks() -> None:
+    worker = services(BACKBEAT_STOP_TIMEOUT="300")["worker"]
+    assert worker["stop_grace_period"] == "5m15s"
+    assert "--worker-shutdown-timeout=300000" in worker["command"]
+
+
+def test_import_contracts_are_kept() -> None:
+    linted = run(BIN / "lint-imports", "--no-cache")
+    assert linted.returncode == 0, linted.stdout
+
+
+def test_no_source_file_is_longer_than_400_lines() -> None:
+    files = sources("*.py", "*.lua", "*.html", "*.css", "*.js")
+    assert ROOT / "wsgi.py" in files
+    assert [file for file in files if len(file.read_text().splitlines()) > 400] == []
+
+
+def test_every_package_that_the_application_imports_is_pinned() -> None:
+    requirements = (ROOT / "requirements.txt").read_text().lower()
+    pinned = set(re.findall(r"^([\w-]+).*==", requirements, re.MULTILINE))
+    distributions = packages_distributions()
+    packages = {distributions[module][0].lower() for module in imported_modules() if module in distributions}
+    assert packages - PARTS_OF_FRAMEWORKS - pinned == set()
+
+
+def imported_modules() -> Iterator[str]:
+    files = sources("wsgi.py", "scheduler.py", "scheduler_app/*.py", "actors/*.py", "migrations/*.py")
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def sources(*patterns: str) -> list[Path]:
+    """What git keeps, or would keep, below every folder."""
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns)
+    return [file for name in listed.stdout.splitlines() if (file := ROOT / name).exists()]
