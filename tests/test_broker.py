@@ -51,6 +51,12 @@ def deliver(broker: PriorityBroker, task_id: int = 1) -> MessageProxy:
     return MessageProxy(Message.decode(data))
 
 
+def acknowledge(broker: PriorityBroker, message: MessageProxy) -> None:
+    broker.consume(message.queue_name).ack(message)
+    broker.pull(broker.weights, 0, done=broker.done)
+    broker.done.clear()
+
+
 def acks(valkey: Valkey) -> list[bytes]:
     return list(valkey.client.scan_iter("dramatiq:__acks__*"))
 
@@ -75,9 +81,20 @@ def test_the_same_attempt_is_published_once(broker: PriorityBroker) -> None:
 
 
 def test_an_attempt_can_be_published_again_when_it_was_acknowledged(broker: PriorityBroker) -> None:
-    message = deliver(broker)
-    broker.consume("tasks.p5").ack(message)
+    acknowledge(broker, deliver(broker))
     assert broker.publish(deliveries(1)) == 1
+
+
+def test_what_is_done_is_acknowledged_with_the_next_pull(broker: PriorityBroker, valkey: Valkey) -> None:
+    messages = [deliver(broker, task_id) for task_id in (1, 2, 3)]
+    for message in messages[:2]:
+        broker.consume("tasks.p5").ack(message)
+    assert valkey.client.hlen("dramatiq:tasks.p5.msgs") == 3
+    broker.publish(deliveries(1, first=4))
+    valkey.client.config_resetstat()
+    assert len(broker.pull(broker.weights, 5, done=broker.done)) == 1
+    assert valkey.client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+    assert sorted(valkey.client.hkeys("dramatiq:tasks.p5.msgs")) == [b"3.0", b"4.0"]
 
 
 def test_a_thousand_messages_are_one_round_trip(broker: PriorityBroker, valkey: Valkey) -> None:
@@ -184,7 +201,7 @@ def test_a_message_given_back_waits_again(broker: PriorityBroker, valkey: Valkey
 def test_acknowledging_what_redis_has_lost_does_nothing(broker: PriorityBroker, valkey: Valkey) -> None:
     message = deliver(broker)
     valkey.client.flushall()
-    broker.consume("tasks.p5").ack(message)
+    acknowledge(broker, message)
     assert not broker.in_doubt
     assert broker.waiting()[5] == 0
 
@@ -230,7 +247,7 @@ def test_an_acknowledgement_without_redis_raises_nothing() -> None:
     broker = PriorityBroker("unix:///nowhere/socket")
     delivery = deliveries(1)[0]
     broker.consume("tasks.p5").ack(MessageProxy(Message.decode(delivery.encode(0).encode())))
-    assert broker.in_doubt
+    assert list(broker.done) == [("tasks.p5", "1.0")]
 
 
 def test_there_are_ten_queues_and_no_others(broker: PriorityBroker) -> None:

@@ -1,7 +1,16 @@
 """How due work reaches a worker: Dramatiq's own Redis layout, filled in bulk and pulled by weight."""
 
-from scheduler_app.broker.delivery import Delivery, GiveBack, queue_name
+from scheduler_app.broker.delivery import Delivery, GiveBack, message_id, queue_name
 from scheduler_app.broker.fair_queue import FairQueue, FairScheduling
 from scheduler_app.broker.priority_broker import ANY_OPERATION, PriorityBroker
 
-__all__ = ["ANY_OPERATION", "Delivery", "FairQueue", "FairScheduling", "GiveBack", "PriorityBroker", "queue_name"]
+__all__ = [
+    "ANY_OPERATION",
+    "Delivery",
+    "FairQueue",
+    "FairScheduling",
+    "GiveBack",
+    "PriorityBroker",
+    "message_id",
+    "queue_name",
+]

@@ -28,8 +28,12 @@ class AckConsumer(Consumer):
         time.sleep(self.tick)
 
     def ack(self, message: MessageProxy) -> None:
-        given_back = isinstance(message._exception, GiveBack)
-        self.settle(self.broker.do_requeue if given_back else self.broker.do_ack, _id(message))
+        if isinstance(message._exception, GiveBack):
+            self.settle(self.broker.do_requeue, _id(message))
+        else:
+            # Goes out with the next pull. Until then the message only looks as if it were still being worked on: that
+            # it is done stands in the database already, so whoever got it a second time would find it done.
+            self.broker.done.append((self.queue_name, _id(message)))
 
     def nack(self, message: MessageProxy) -> None:
         self.settle(self.broker.do_nack, _id(message))
@@ -39,9 +43,8 @@ class AckConsumer(Consumer):
 
     def settle(self, command: Callable[..., Any], *ids: str) -> None:
         # When Redis is away this is not repeated: Dramatiq would hold the thread, and a worker's stop, until it is
-        # back. The task's status is in the database already. The id stays in this process's ack set without being
-        # held, so FairQueue gives the message back as soon as Redis answers (or maintenance, once the process has
-        # ended), and the worker that gets it then finds it done and acknowledges it.
+        # back. The id stays in this process's ack set without being held, so FairQueue gives the message back as soon
+        # as Redis answers, or maintenance does, once the process has ended.
         self.held.difference_update(ids)
         try:
             command(self.queue_name, *ids)

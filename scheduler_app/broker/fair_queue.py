@@ -4,9 +4,12 @@ import logging
 import random
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from queue import Empty, PriorityQueue
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import dramatiq
 import redis
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
     from dramatiq.worker import ConsumerThread
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 POLL = 1.0  # seconds between looks at Redis when no wake-up comes, and between tries while it is away
 LOOKAHEAD = 0.02  # seconds of work that may be fetched beyond what the idle threads take
+MOST_DONE = 1_000  # messages that one pull acknowledges
 STALLED = 0.25  # seconds that fetched work may wait before other workers get it
 
 
@@ -53,7 +58,7 @@ class FairQueue(PriorityQueue[Any]):
             broker.namespace,
             on_connect=self.doubt,
             on_publish=self.wake,
-            on_tick=self.give_back_stalled,
+            on_tick=self.tidy,
         )
 
     def open(self) -> None:
@@ -70,6 +75,11 @@ class FairQueue(PriorityQueue[Any]):
             self.not_empty.notify_all()
         self.wake_up.stop()
         self.give_back()
+
+    def acknowledge_all(self) -> None:
+        """For a worker that ends; while Redis is away, what is done is left to be found done."""
+        while self.broker.done and not self.away:
+            self._pull(0)
 
     def wake(self) -> None:
         with self.not_empty:
@@ -100,8 +110,10 @@ class FairQueue(PriorityQueue[Any]):
         self.task_time = max(took, 0.8 * self.task_time + 0.2 * took)  # rises at once, falls slowly
         super().task_done()
 
-    def give_back_stalled(self) -> None:
-        """What was fetched ahead, when all threads have then met long tasks, goes to other workers."""
+    def tidy(self) -> None:
+        """While all threads are at long tasks: what was fetched ahead goes to other workers, what is done is told."""
+        if self.broker.done and time.monotonic() - self.taken_at > STALLED:
+            self._pull(0)
         if self.qsize() and time.monotonic() - self.taken_at > STALLED:
             self.give_back()
 
@@ -143,15 +155,20 @@ class FairQueue(PriorityQueue[Any]):
         self.more = self.more or len(messages) == wanted
 
     def _pull(self, count: int) -> list[MessageProxy]:
+        """Fetches at most so many messages, and acknowledges what is done."""
+        done = list(islice(_taken(self.broker.done), MOST_DONE))
         try:
             if self.broker.in_doubt:
                 self._settle_doubts()
-            pulled = self.broker.pull(self.consumers, count)
+            pulled = self.broker.pull(self.consumers, count, done=done)
         except redis.RedisError as error:
+            self.broker.done.extend(done)  # to acknowledge twice does no harm
             if not self.away:
                 log.warning("Redis does not answer; trying again every second: %s", error)
             self.away = self.broker.in_doubt = True
             return []
+        for queue_name, message_id in done:
+            self._consumer(queue_name).held.discard(message_id)
         if self.away:
             log.warning("Redis answers again")
             self.away = False
@@ -182,6 +199,12 @@ class FairQueue(PriorityQueue[Any]):
         return cast(AckConsumer, self.consumers[queue_name].consumer)
 
 
+def _taken(queue: deque[T]) -> Iterator[T]:
+    with suppress(IndexError):  # empty, or emptied by another thread
+        while True:
+            yield queue.popleft()
+
+
 class FairScheduling(dramatiq.Middleware):
     """Puts FairQueue into the worker that the stock `dramatiq` command starts."""
 
@@ -197,3 +220,6 @@ class FairScheduling(dramatiq.Middleware):
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self.queue.close()
+
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        self.queue.acknowledge_all()

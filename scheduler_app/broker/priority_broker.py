@@ -1,7 +1,8 @@
 """Dramatiq's Redis broker with a queue a priority, bulk publishing and pulling by weight."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from redis.retry import Retry
 
 from scheduler_app.broker.consumer import AckConsumer
 from scheduler_app.broker.delivery import Delivery, queue_name
+from scheduler_app.broker.marker import Marker
 from scheduler_app.config import PRIORITIES
 
 T = TypeVar("T")
@@ -43,9 +45,11 @@ class PriorityBroker(RedisBroker):
         client = _client(url, retries=1)
         super().__init__(client=client, middleware=[], heartbeat_timeout=heartbeat_timeout)  # type: ignore[no-untyped-call]
         self.weights = {queue_name(priority): weight for priority, weight in enumerate(weights)}
+        self.done: deque[tuple[str, str]] = deque()  # queue and Redis id of what the next pull is to acknowledge
         self.in_doubt = False  # a reply was lost: Redis may count messages as ours that no thread here has
         self._next_beat = 0.0
         self._maintained_at = 0.0
+        self.marker = Marker(self.client, self.namespace)
         self._publish = self.client.register_script(_source("publish"))
         self._holds = self.client.register_script(_source("holds"))
         # Repeating a pull whose reply was lost would forget the messages in that reply.
@@ -83,10 +87,15 @@ class PriorityBroker(RedisBroker):
         parts = ((queue_name(item.priority), item.message_id, item.encode(timestamp)) for item in items)
         return sum(self._publish(keys=[self.namespace], args=_flat(batch)) for batch in _batches(parts))
 
-    def pull(self, queues: Iterable[str], count: int) -> list[tuple[str, str, bytes]]:
-        """At most so many messages out of these queues, by weight: queue, Redis id and message of each."""
+    def pull(
+        self, queues: Collection[str], count: int, *, done: Iterable[tuple[str, str]] = ()
+    ) -> list[tuple[str, str, bytes]]:
+        """At most so many messages out of these queues, by weight: queue, Redis id and message of each.
+
+        In the same round trip it acknowledges what is done: queue and Redis id of each.
+        """
         weights = _flat((name, str(self.weights[name])) for name in queues)
-        arguments = [str(current_millis()), self.broker_id, str(count), *weights]
+        arguments = [str(current_millis()), self.broker_id, str(count), str(len(queues)), *weights, *_flat(done)]
         parts = iter(self._pull(keys=[self.namespace], args=arguments))
         return [
             (name.decode(), message_id.decode(), data)
@@ -112,6 +121,13 @@ class PriorityBroker(RedisBroker):
             for name in self.weights:
                 pipeline.llen(f"{self.namespace}:{name}")
             return pipeline.execute()
+
+    def heads(self) -> list[int | None]:
+        """The id of the task that waits longest at each priority."""
+        with self.client.pipeline(transaction=False) as pipeline:
+            for name in self.weights:
+                pipeline.lindex(f"{self.namespace}:{name}", 0)
+            return [int(head.partition(b".")[0]) if head else None for head in pipeline.execute()]
 
     def ping(self) -> None:
         self.client.ping()

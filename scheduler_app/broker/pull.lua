@@ -1,5 +1,7 @@
--- pull(KEYS = {namespace}, ARGV = {timestamp, worker, count, queue, weight, queue, weight, ...})
+-- pull(KEYS = {namespace}, ARGV = {timestamp, worker, count, levels, queue, weight, ..., queue, id, queue, id, ...})
 --   -> {queue, id, message, queue, id, message, ...}, at most count messages
+--
+-- First acknowledges what the ids after the levels name, exactly as Dramatiq's own ack would.
 --
 -- Chooses among the queues by weighted fair (stride) scheduling. Each queue has a pass, which grows by 1 / weight with
 -- each message taken; the lowest pass is next, and the first named wins a tie. The passes stand in
@@ -10,13 +12,19 @@
 --
 -- What is taken goes to the worker's ack sets, exactly as Dramatiq's own fetch would put it.
 
-local namespace, timestamp, worker, count = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local namespace, timestamp, worker, count, last = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), 4 + 2 * ARGV[4]
 local state = namespace .. ':__fair__'
 
 redis.call('zadd', namespace .. ':__heartbeats__', timestamp, worker)
 
+for i = last + 1, #ARGV, 2 do
+  if redis.call('srem', namespace .. ':__acks__.' .. worker .. '.' .. ARGV[i], ARGV[i + 1]) == 1 then
+    redis.call('hdel', namespace .. ':' .. ARGV[i] .. '.msgs', ARGV[i + 1])
+  end
+end
+
 local levels, fields = {}, {'now'}
-for i = 4, #ARGV, 2 do
+for i = 5, last, 2 do
   local queue = ARGV[i]
   local waiting = redis.call('llen', namespace .. ':' .. queue)
   if waiting > 0 then
