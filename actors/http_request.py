@@ -20,13 +20,14 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, LocationParseError
 from urllib3.util import Url, parse_url
 
-from scheduler_app.operations import PermanentError, operation, running_task
+from scheduler_app.operations import CurrentTask, PermanentError, operation, running_task
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MAX_CONTENT = 65_536  # bytes of a body, sent or kept
 MAX_HEADERS = 16_384  # characters of the response's headers that are kept
 MAX_SENT_HEADERS = 50
 MAX_TIMEOUT = 300
+WATCH_INTERVAL = 0.25  # seconds between two looks whether the task is cancelled
 SUCCESS = range(200, 300)
 RETRIED = {408, 425, 429, *range(500, 600)}  # a later attempt can meet another answer
 
@@ -177,14 +178,17 @@ def _exchange(url: Url, method: str, headers: dict[str, str], content: str | Non
     """One request, on a connection of its own: a kept one may be closed at the other end, which costs an attempt."""
     deadline = time.monotonic() + timeout
     encoded = None if content is None else content.encode()
+    task = running_task.get(None)
     try:
         with closing(_connection(url, timeout)) as connection:
             connection.connect()
-            with _hang_up_at(deadline, connection.sock):
+            with _hung_up(connection.sock, deadline, task):
                 connection.request(method, url.request_uri, body=encoded, headers=headers, preload_content=False)
                 with connection.getresponse() as response:
                     result = _read(response)
     except (OSError, HTTPError, http.client.HTTPException) as error:
+        if task:
+            task.check_cancelled()
         _check_deadline(deadline, timeout)
         raise ConnectionError(f"{url.netloc}: {error.__cause__ or error}") from error
     _check_deadline(deadline, timeout)  # the end of a body may have been the hanging up
@@ -204,17 +208,27 @@ def _tls() -> ssl.SSLContext:
 
 
 @contextmanager
-def _hang_up_at(deadline: float, sock: socket.socket) -> Iterator[None]:
-    """A socket's timeout bounds each read only: without this a peer that drips single bytes would hold on for ever."""
-    # The plain socket's shutdown, because that of a TLS socket takes the session away from the thread that reads.
-    timer = threading.Timer(deadline - time.monotonic(), _shut_down, (sock,))
-    timer.daemon = True
-    timer.start()
+def _hung_up(sock: socket.socket, deadline: float, task: CurrentTask | None) -> Iterator[None]:
+    """At the deadline, and when the task is cancelled.
+
+    A socket's timeout bounds each read only: without this a peer that drips single bytes would hold on for ever.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(min(WATCH_INTERVAL, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline or (task and task.cancelled):
+                # The plain socket's shutdown: that of a TLS socket takes the session away from the thread that reads.
+                _shut_down(sock)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        timer.cancel()
-        timer.join()
+        over.set()
+        thread.join()
 
 
 def _shut_down(sock: socket.socket) -> None:

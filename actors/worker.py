@@ -1,30 +1,43 @@
 """Composition root of `dramatiq actors.worker`: one actor an operation, pulled from the priority queues."""
 
+import logging
+
 import dramatiq
 
 from scheduler_app import create_app, operations
 from scheduler_app.broker import ANY_OPERATION, FairScheduling, PriorityBroker, queue_name
 from scheduler_app.config import Settings
 from scheduler_app.services import execution
+from scheduler_app.services.pulse import Pulse
 
-app = create_app(Settings.load())
+app = create_app(Settings.load(), worker=True)
+logging.getLogger("alembic").setLevel(logging.WARNING)
 broker: PriorityBroker = app.extensions["backbeat.broker"]
+worker_id = broker.broker_id  # in the table of workers as in Redis
 
 
 def run(task_id: int, claims: int) -> None:
     with app.app_context():
-        execution.run(task_id, claims)
+        execution.run(task_id, claims, worker_id=worker_id)
 
 
-class Stopping(dramatiq.Middleware):
-    """Tells running attempts that the worker is asked to stop."""
+class Life(dramatiq.Middleware):
+    """Registers the worker before it takes a task, and takes leave after the last one has ended."""
+
+    def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        queues = sorted(worker.consumer_whitelist or broker.get_declared_queues())
+        self.pulse = Pulse(app, worker_id, threads=worker.worker_threads, queues=queues)
+        self.pulse.start()
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         execution.stopping.set()
 
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        self.pulse.stop()
+
 
 broker.add_middleware(FairScheduling())
-broker.add_middleware(Stopping())
+broker.add_middleware(Life())
 dramatiq.set_broker(broker)
 for name in (ANY_OPERATION, *(operation.name for operation in operations.registered())):
     dramatiq.actor(actor_name=name, queue_name=queue_name(0), broker=broker)(run)  # a message names its own queue

@@ -9,18 +9,18 @@ from scheduler_app.config import Settings
 from scheduler_app.extensions import db, migrate
 
 
-def create_app(settings: Settings) -> Flask:
+def create_app(settings: Settings, *, worker: bool = False) -> Flask:
     app = Flask(__name__)
     app.extensions["backbeat.settings"] = settings
     app.extensions["backbeat.broker"] = PriorityBroker(settings.redis_url, weights=settings.priority_weights)
     app.config.update(
         SQLALCHEMY_DATABASE_URI=settings.database_url,
-        SQLALCHEMY_ENGINE_OPTIONS=database.engine_options(settings),
+        SQLALCHEMY_ENGINE_OPTIONS=database.engine_options(settings, worker=worker),
     )
     db.init_app(app)
     migrate.init_app(app)
     with app.app_context():
-        database.prepare(db.engine)
+        database.prepare(db.engine, worker=worker)
     operations.load(settings.operations)
     register_api(app)
     return app

@@ -4,11 +4,15 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from dotenv import dotenv_values
+from redis.connection import parse_url
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 PRIORITIES = range(10)  # 0 is the most urgent
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -45,18 +49,18 @@ def _number(low: float, high: float) -> Callable[[str], float]:
 
 
 def _database_url(value: str) -> str:
-    scheme, separator, rest = value.partition("://")
-    if separator and scheme in ("postgresql", "postgres", "postgresql+psycopg"):
-        return f"postgresql+psycopg://{rest}"
-    if value and not (separator and scheme == "sqlite" and rest.startswith("/")):
-        raise ValueError("postgresql://user:password@host/database or sqlite:////path/to/file")
-    return value
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", value)
+    with suppress(ValueError, ArgumentError):  # such as a port that is no number
+        if not url or (re.match(r"postgresql\+psycopg://|sqlite:////[^/]", url) and make_url(url)):
+            return url
+    raise ValueError("postgresql://user:password@host/database or sqlite:////path/to/file")
 
 
 def _redis_url(value: str) -> str:
-    if not re.match(r"(rediss?|unix)://.", value):
-        raise ValueError("redis://host:port/number, rediss://… or unix:///path/to/socket")
-    return value
+    with suppress(ValueError):
+        if re.match(r"(rediss?|unix)://.", value) and parse_url(value):  # type: ignore[no-untyped-call]
+            return value
+    raise ValueError("redis://host:port/number, rediss://… or unix:///path/to/socket")
 
 
 def _api_key(value: str) -> str:
@@ -147,6 +151,10 @@ class Settings:
     )
     scan_interval: float = _setting(
         "BACKBEAT_SCAN_INTERVAL", "1", _number(0.1, 60), "seconds between two scans of the scheduler for what is due"
+    )
+
+    retention_days: int = _setting(
+        "BACKBEAT_RETENTION_DAYS", "30", _integer(1, 36500), "days that a finished task is kept"
     )
 
     @classmethod

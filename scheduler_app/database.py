@@ -1,10 +1,16 @@
 """How the database is spoken to: pools, and what SQLite needs to be safe with many processes."""
 
+import threading
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event, make_url
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, event, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
@@ -12,9 +18,13 @@ from scheduler_app.extensions import db
 BUSY_TIMEOUT = 30  # seconds that a writer on SQLite waits for the others
 
 
-def engine_options(settings: Settings) -> dict[str, Any]:
+_turn = threading.Lock()  # of the threads that write to SQLite: its own way to wait is to sleep, ever longer
+
+
+def engine_options(settings: Settings, *, worker: bool) -> dict[str, Any]:
     threads = settings.worker_threads + 4
-    pool = {"pool_size": threads, "max_overflow": 4, "pool_timeout": 5, "pool_pre_ping": True}
+    # A worker does again what met a broken connection; anybody else would rather ask before than fail.
+    pool = {"pool_size": threads, "max_overflow": 4, "pool_timeout": 5, "pool_pre_ping": not worker}
     url = make_url(settings.database_url)
     if url.get_backend_name() == "postgresql":
         return pool | {"connect_args": {"connect_timeout": 3}}
@@ -23,9 +33,10 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     return pool | {"connect_args": {"timeout": BUSY_TIMEOUT}}
 
 
-def prepare(engine: Engine) -> None:
+def prepare(engine: Engine, *, worker: bool) -> None:
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _configure_sqlite)
+        # What a power cut takes from a worker is only done again; what was accepted must stay.
+        event.listen(engine, "connect", partial(_configure_sqlite, synchronous="NORMAL" if worker else "FULL"))
         event.listen(engine, "begin", _begin_sqlite)
 
 
@@ -38,9 +49,63 @@ def begin_write() -> None:
     db.session.connection(execution_options={"sqlite_begin": "BEGIN IMMEDIATE"})
 
 
-def _configure_sqlite(connection: SQLiteConnection, record: object) -> None:
+def clock() -> datetime:
+    """The time by the database's clock, which all processes share; those of several machines may differ.
+
+    On SQLite, where there is one machine, that machine's.
+    """
+    if db.engine.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    now: datetime = db.session.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now.astimezone(UTC)
+
+
+def execute_directly(statement: str, parameters: Sequence[Any]) -> tuple[list[Any], int]:
+    """One statement in a transaction of its own, on the driver's connection: a fraction of what a session costs.
+
+    Parameters are marked by ? on every database; JSON goes in as text, and on SQLite it comes out as text. Returns the
+    rows, if any, and how many were changed; raises SQLAlchemy's errors.
+    """
+    engine = db.engine
+    sqlite = engine.dialect.name == "sqlite"
+    connection: PoolProxiedConnection | None = None
+    try:
+        connection = engine.raw_connection()
+        with _turn if sqlite else nullcontext():
+            execute = _execute_on_sqlite if sqlite else _execute_on_postgresql
+            return execute(connection.driver_connection, statement, parameters)
+    except engine.dialect.loaded_dbapi.Error as error:
+        if connection and engine.dialect.is_disconnect(error, connection, None):
+            connection.invalidate(error)
+        raise DBAPIError.instance(statement, None, error, engine.dialect.loaded_dbapi.Error) from error
+    finally:
+        if connection:
+            connection.close()
+
+
+def _execute_on_sqlite(driver: Any, statement: str, parameters: Sequence[Any]) -> tuple[list[Any], int]:
+    cursor = driver.execute(statement, [_stored(value) for value in parameters])
+    return cursor.fetchall(), cursor.rowcount
+
+
+def _stored(value: Any) -> Any:
+    """A time as SQLAlchemy writes it into SQLite."""
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f") if isinstance(value, datetime) else value
+
+
+def _execute_on_postgresql(driver: Any, statement: str, parameters: Sequence[Any]) -> tuple[list[Any], int]:
+    driver.autocommit = True
+    try:
+        cursor = driver.execute(statement.replace("?", "%s"), parameters, prepare=True)
+        return cursor.fetchall() if cursor.description else [], cursor.rowcount
+    finally:
+        if not driver.broken:
+            driver.autocommit = False
+
+
+def _configure_sqlite(connection: SQLiteConnection, record: object, *, synchronous: str) -> None:
     connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask
+from redis import RedisError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
@@ -77,6 +78,7 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_error)
     for error in (OperationalError, InterfaceError, PoolTimeout):
         app.register_error_handler(error, _database_error)
+    app.register_error_handler(RedisError, _broker_error)
 
 
 def _domain_error(error: BackbeatError) -> Answer:
@@ -97,6 +99,11 @@ def _database_error(error: Exception) -> Answer:
     return _answer(
         HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer; try again.", None, {"Retry-After": "1"}
     )
+
+
+def _broker_error(error: Exception) -> Answer:
+    log.error("Redis does not answer: %s", error)
+    return _answer(HTTPStatus.SERVICE_UNAVAILABLE, "Redis does not answer; try again.", None, {"Retry-After": "1"})
 
 
 def _answer(status: HTTPStatus, message: str, errors: dict[str, Any] | None, headers: dict[str, str]) -> Answer:

@@ -7,9 +7,11 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     String,
     Text,
     TypeDecorator,
+    false,
     text,
 )
 from sqlalchemy.dialects import postgresql
@@ -77,6 +80,9 @@ class Status(StrEnum):
 
 
 WAITING = (Status.PENDING, Status.RETRYING)
+NOT_DONE = text("status IN ('STARTED', 'RETRYING', 'ERROR')")
+ENDED = text("finished_at IS NOT NULL")
+UNFINISHED = text("finished_at IS NULL AND task_schedule_id IS NOT NULL")
 UNSENT = text("enqueued_at IS NULL AND status IN ('PENDING', 'RETRYING')")
 FINISHED = (Status.SUCCESS, Status.ERROR, Status.CANCELLED)
 
@@ -95,6 +101,9 @@ class Task(Base):
     error: Mapped[dict[str, str] | None] = mapped_column(Json)  # {type, message} of the last failure
     attempts: Mapped[int] = mapped_column(SmallInteger, default=0)  # begun since it was posted or last retried by hand
     max_retries: Mapped[int] = mapped_column(SmallInteger)  # attempts after the first
+    progress: Mapped[dict[str, Any] | None] = mapped_column(Json)  # {percent, message}, as the operation last said
+    cancel_requested: Mapped[bool] = mapped_column(Boolean, server_default=false())  # while STARTED: stop, please
+    worker_id: Mapped[str | None] = mapped_column(String(36))  # of the latest attempt
     claims: Mapped[int] = mapped_column(
         Integer, default=0
     )  # begun ever; never set back, so that it fences late replies
@@ -116,6 +125,9 @@ class Task(Base):
         CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in Status)})", name="status"),
         Index("ix_task_status", "status", "task_id"),
         Index("uq_task_occurrence", "task_schedule_id", "scheduled_for", unique=True),
+        Index("ix_task_unfinished", "task_schedule_id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+        Index("ix_task_not_done", "status", "priority", sqlite_where=NOT_DONE, postgresql_where=NOT_DONE),
+        Index("ix_task_finished_at", "finished_at", sqlite_where=ENDED, postgresql_where=ENDED),
         Index("ix_task_unsent", "priority", "run_at", sqlite_where=UNSENT, postgresql_where=UNSENT),
         {"sqlite_autoincrement": True},  # a deleted task's id must not come again: a message may still name it
     )
@@ -135,6 +147,30 @@ class Failure(Base):
     failed_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 
+class Overlap(StrEnum):
+    """What a schedule does at its time when a task of it has not finished."""
+
+    ALLOW = "allow"  # creates the next one all the same
+    SKIP = "skip"  # leaves the time out
+    CANCEL_PREVIOUS = "cancel_previous"  # cancels what has not finished, and creates the next one
+
+
+class CatchUp(StrEnum):
+    """What a schedule does about times that were missed, because no scheduler ran or all were late."""
+
+    LATEST = "latest"  # one task, for the newest
+    ALL = "all"  # a task for each
+    NONE = "none"  # nothing
+
+
+class LeftOut(StrEnum):
+    """Why a time got no task."""
+
+    SUPERSEDED = "superseded"  # missed, and a newer one as well; catch_up is latest
+    TOO_LATE = "too_late"  # missed by more than catch_up_window, or at all when catch_up is none
+    OVERLAP = "overlap"  # a task of the schedule had not finished
+
+
 class TaskSchedule(Base):
     """A rule that creates tasks at its times."""
 
@@ -148,12 +184,24 @@ class TaskSchedule(Base):
     max_retries: Mapped[int] = mapped_column(SmallInteger)
     every_x_days: Mapped[int | None] = mapped_column(Integer)
     every_x_hours: Mapped[int | None] = mapped_column(Integer)
+    cron: Mapped[str | None] = mapped_column(String(200))
+    rrule: Mapped[str | None] = mapped_column(String(500))
+    timezone: Mapped[str] = mapped_column(String(64), server_default="UTC")  # in which cron and rrule are read
     start_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     end_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # the last moment at which it may fire
-    anchor_at: Mapped[datetime] = mapped_column(UTCDateTime)  # what the intervals are counted from
+    anchor_at: Mapped[datetime] = mapped_column(UTCDateTime)  # what the rule is counted from
     schedule_x_times: Mapped[int | None] = mapped_column(Integer)  # how many tasks at most; null: no limit
     times_scheduled: Mapped[int] = mapped_column(Integer, default=0)
-    next_run_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # null: never again
+    overlap: Mapped[str] = mapped_column(String(15), server_default=Overlap.ALLOW)
+    catch_up: Mapped[str] = mapped_column(String(6), server_default=CatchUp.LATEST)
+    catch_up_window: Mapped[int] = mapped_column(Integer, server_default="86400")  # seconds
+    pause_on_failure: Mapped[bool] = mapped_column(Boolean, server_default=false())  # when a task ends in ERROR
+    paused: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    pause_note: Mapped[str | None] = mapped_column(String(500))
+    missed: Mapped[int] = mapped_column(Integer, server_default="0")  # times left out because they were late
+    skipped: Mapped[int] = mapped_column(Integer, server_default="0")  # times left out because of overlap
+    left_out: Mapped[list[dict[str, str]]] = mapped_column(Json, server_default="[]")  # newest first, the last few
+    next_run_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # null: never again, or paused
     last_run_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # the latest occurrence that became a task
     checked_scheduling_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # when the scheduler last acted on it
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
@@ -163,3 +211,40 @@ class TaskSchedule(Base):
         Index("ix_task_schedule_next_run_at", "next_run_at"),
         {"sqlite_autoincrement": True},
     )
+
+
+class Worker(Base):
+    """A worker process that lives. Its row goes when its heartbeat has stopped, or when it stops."""
+
+    __tablename__ = "worker"
+
+    worker_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int] = mapped_column(Integer)
+    threads: Mapped[int] = mapped_column(Integer)
+    queues: Mapped[list[str]] = mapped_column(Json)  # that it pulls from
+    started_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    seen_at: Mapped[datetime] = mapped_column(UTCDateTime)  # its latest heartbeat, by the database's clock
+
+
+class IdempotencyKey(Base):
+    """What a request with an Idempotency-Key was answered, so that its repetition is answered the same."""
+
+    __tablename__ = "idempotency_key"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))  # of method, path and body
+    answer: Mapped[dict[str, Any]] = mapped_column(Json)  # {body, status, headers}
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, index=True)
+
+
+class Scheduler(Base):
+    """A scheduler process, as of its latest scan."""
+
+    __tablename__ = "scheduler"
+
+    host: Mapped[str] = mapped_column(String(255), primary_key=True)
+    pid: Mapped[int] = mapped_column(Integer, primary_key=True)
+    scanned_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    scan_seconds: Mapped[float] = mapped_column(Float)  # how long the latest scan took
+    lag_seconds: Mapped[float | None] = mapped_column(Float)  # between the latest time that was due and its task

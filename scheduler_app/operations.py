@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, cast
 
 from marshmallow import Schema, ValidationError, missing
@@ -32,8 +33,12 @@ class PermanentError(Exception):
     """Raised by an operation that would fail again however often it were retried."""
 
 
+class Cancelled(Exception):
+    """Raised in an operation whose task is to be cancelled. One that returns all the same has succeeded."""
+
+
 class CurrentTask(Protocol):
-    """What an operation can ask of the task that it runs for."""
+    """What an operation can ask of, and tell about, the task that it runs for."""
 
     @property
     def task_id(self) -> int: ...
@@ -41,6 +46,19 @@ class CurrentTask(Protocol):
     @property
     def attempt(self) -> int:
         """1 for the first."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task is to stop; for loops that rather look than be interrupted."""
+
+    def check_cancelled(self) -> None:
+        """Raises Cancelled when the task is to stop. Code that never asks is interrupted soon after."""
+
+    def progress(self, percent: float, message: str = "") -> None:
+        """Shows how far the task is. Cheap: what was said last is written about once a second.
+
+        Raises ValueError when percent is not from 0 to 100.
+        """
 
 
 running_task: ContextVar[CurrentTask] = ContextVar("running_task")
@@ -58,7 +76,11 @@ class Operation:
 
     def check(self, params: dict[str, Any]) -> dict[str, Any]:
         """The function's arguments; raises marshmallow's ValidationError."""
-        return cast(dict[str, Any], self.params().load(params))
+        return cast(dict[str, Any], self._schema.load(params))
+
+    @cached_property
+    def _schema(self) -> Schema:
+        return self.params()
 
 
 _operations: dict[str, Operation] = {}

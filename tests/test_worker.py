@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from tests.processes import Process, eventually
 
 Start = Callable[..., Process]
-FINAL = ("SUCCESS", "ERROR")
+FINAL = ("SUCCESS", "ERROR", "CANCELLED")
 
 
 def submit(client: FlaskClient, *batch: dict[str, Any]) -> list[int]:

@@ -77,3 +77,45 @@ def unprintable() -> None:
 def give_object() -> object:
     "Returns what is not JSON."
     return object()
+
+
+@operation("trial.ask", params=Nothing)
+def ask() -> None:
+    "Runs until it is cancelled."
+    while True:
+        current_task.check_cancelled()
+        threading.Event().wait(0.05)
+
+
+@operation("trial.spin_for_ever", params=Nothing)
+def spin_for_ever() -> None:
+    "Never asks whether it is cancelled."
+    while True:
+        time.monotonic()
+
+
+@operation("trial.shield", params=Seconds)
+def shield(seconds: float) -> str:
+    "Goes on when it is cancelled."
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            threading.Event().wait(0.05)
+        except BaseException:  # noqa: S112
+            continue
+    return "done"
+
+
+@operation("trial.fail_late", params=Seconds)
+def fail_late(seconds: float) -> None:
+    "Fails after so many seconds."
+    threading.Event().wait(seconds)
+    raise RuntimeError("too late")
+
+
+@operation("trial.report", params=Seconds)
+def report(seconds: float) -> None:
+    "Tells how far it is."
+    current_task.progress(50, "half")
+    threading.Event().wait(seconds)
+    current_task.progress(100, "all")

@@ -8,10 +8,21 @@ from marshmallow import ValidationError
 from webargs import core
 
 from scheduler_app.api.body import Blueprint, read_json
+from scheduler_app.api.idempotency import PARAMETER, MakeOnce, idempotent
 from scheduler_app.api.pages import next_page
 from scheduler_app.errors import Invalid
-from scheduler_app.schemas.tasks import BatchOut, BatchQuery, TaskDetailOut, TaskOut, TaskQuery, TaskRequest
-from scheduler_app.services import tasks
+from scheduler_app.schemas.tasks import (
+    BatchOut,
+    BatchQuery,
+    TaskDetailOut,
+    TaskIds,
+    TaskOut,
+    TaskQuery,
+    TaskRequest,
+    TasksToCancel,
+    TasksToRetry,
+)
+from scheduler_app.services import control, tasks
 
 MAX_BATCH = 1_000
 
@@ -30,22 +41,25 @@ LIST_OF_REQUESTS = {
 
 @blp.route("/", methods=["POST"])
 @blp.arguments(TaskRequest, example={"operation": "4+7", "priority": 0})
+@blp.doc(parameters=[PARAMETER])
 @blp.response(202, TaskOut, headers={"Location": {"description": "The task.", "schema": {"type": "string"}}})
-def submit(body: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+@idempotent
+def submit(body: dict[str, Any], once: MakeOnce | None) -> tuple[Any, dict[str, str]]:
     """Post a task
 
     It is committed when the answer comes, and runs as soon as its time has come and a worker is free.
     """
-    [task] = tasks.submit([body], now=datetime.now(UTC))
-    return task, {"Location": url_for("tasks.get", task_id=task.task_id)}
+    [task] = tasks.submit([body], now=datetime.now(UTC), once=once and once(_answer))
+    return task, _location(task)
 
 
 @blp.route("/batch-request/", methods=["POST"])
-@blp.doc(requestBody=LIST_OF_REQUESTS)
+@blp.doc(requestBody=LIST_OF_REQUESTS, parameters=[PARAMETER])
 @blp.arguments(BatchQuery, location="query")
 @blp.response(202, BatchOut)
 @blp.alt_response(422, description="None is valid, or not all with atomic; nothing was created.")
-def submit_batch(query: dict[str, Any]) -> dict[str, Any]:
+@idempotent
+def submit_batch(query: dict[str, Any], once: MakeOnce | None) -> dict[str, Any]:
     """Post up to 1,000 tasks
 
     The valid ones are created in one transaction, the others reported; with `atomic` all or none.
@@ -53,8 +67,12 @@ def submit_batch(query: dict[str, Any]) -> dict[str, Any]:
     valid, errors = _load_batch(read_json(request))
     if errors and (query["atomic"] or not valid):
         raise Invalid("Nothing was created.", {"json": {error["index"]: error["errors"] for error in errors}})
-    created = tasks.submit(valid, now=datetime.now(UTC))
-    return {"tasks": created, "errors": errors} if errors else {"tasks": created}
+    refused = {"errors": errors} if errors else {}
+
+    def answer(created: Any) -> dict[str, Any]:
+        return {"body": BatchOut().dump({"tasks": created} | refused), "status": 202, "headers": {}}
+
+    return {"tasks": tasks.submit(valid, now=datetime.now(UTC), once=once and once(answer))} | refused
 
 
 @blp.route("/", methods=["GET"])
@@ -73,7 +91,6 @@ def find(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 
 @blp.route("/<id:task_id>/", methods=["GET"])
 @blp.response(200, TaskDetailOut)
-@blp.alt_response(404, description="There is no such task.")
 def get(task_id: int) -> Any:
     """Read a task, with every attempt that failed"""
     return tasks.get(task_id)
@@ -81,11 +98,59 @@ def get(task_id: int) -> Any:
 
 @blp.route("/<id:task_id>/", methods=["DELETE"])
 @blp.response(204)
-@blp.alt_response(404, description="There is no such task.")
 @blp.alt_response(409, description="It is no longer PENDING.")
 def remove(task_id: int) -> None:
     """Delete a task that has not begun"""
     tasks.remove(task_id)
+
+
+@blp.route("/<id:task_id>/cancel/", methods=["POST"])
+@blp.response(200, TaskOut)
+@blp.alt_response(409, description="It has finished.")
+def cancel(task_id: int) -> Any:
+    """Cancel a task
+
+    One that waits is CANCELLED at once. One that runs is asked to stop, and interrupted when it does not: if it
+    succeeds all the same it is a SUCCESS, if it fails it is CANCELLED.
+    """
+    return control.cancel(task_id, now=datetime.now(UTC))
+
+
+@blp.route("/<id:task_id>/retry/", methods=["POST"])
+@blp.response(202, TaskOut)
+@blp.alt_response(409, description="It is neither in ERROR nor CANCELLED.")
+def retry(task_id: int) -> Any:
+    """Run a task again that is in ERROR or CANCELLED
+
+    It is PENDING again, with all its attempts before it. The failures so far are kept.
+    """
+    return control.retry(task_id, now=datetime.now(UTC))
+
+
+@blp.route("/cancel/", methods=["POST"])
+@blp.arguments(TasksToCancel, example={"operation": "http_request", "limit": 1000})
+@blp.response(202, TaskIds)
+def cancel_many(body: dict[str, Any]) -> dict[str, Any]:
+    """Cancel many tasks, the oldest first"""
+    limit = body.pop("limit")
+    return {"task_ids": control.cancel_matching(body, limit=limit, now=datetime.now(UTC))}
+
+
+@blp.route("/retry/", methods=["POST"])
+@blp.arguments(TasksToRetry, example={"status": "ERROR", "limit": 1000})
+@blp.response(202, TaskIds)
+def retry_many(body: dict[str, Any]) -> dict[str, Any]:
+    """Run many tasks again, the oldest first"""
+    limit = body.pop("limit")
+    return {"task_ids": control.retry_matching(body, limit=limit, now=datetime.now(UTC))}
+
+
+def _answer(created: Any) -> dict[str, Any]:
+    return {"body": TaskOut().dump(created[0]), "status": 202, "headers": _location(created[0])}
+
+
+def _location(task: Any) -> dict[str, str]:
+    return {"Location": url_for("tasks.get", task_id=task.task_id)}
 
 
 def _load_batch(items: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

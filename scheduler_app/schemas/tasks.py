@@ -9,6 +9,7 @@ from scheduler_app.models import Status
 from scheduler_app.schemas.fields import (
     PageQuery,
     Time,
+    WholeNumber,
     max_retries_field,
     operation_field,
     params_field,
@@ -41,15 +42,53 @@ def resolve_operation(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"operation": operation.name, "params": params, "max_retries": retries}
 
 
-class TaskQuery(PageQuery):
-    """Which tasks to list; all conditions hold together."""
+class TaskFilter(Schema):
+    """Which tasks; all conditions hold together."""
 
-    status = fields.String(validate=validate.OneOf([status.value for status in Status]))
-    priority = fields.Integer(validate=validate.Range(0, 9))
+    priority = fields.Integer(validate=validate.Range(0, 9), metadata={"description": "0 to 9."})
     operation = fields.String(validate=validate.Length(1, 64), metadata={"description": "The operation's name."})
-    task_schedule_id = fields.Integer(validate=validate.Range(1, 2**63 - 1))
+    task_schedule_id = fields.Integer(
+        validate=validate.Range(1, 2**63 - 1), metadata={"description": "The schedule that created them."}
+    )
     created_after = Time(metadata={"description": "Created later than this."})
     created_before = Time(metadata={"description": "Created earlier than this."})
+
+
+class TaskQuery(PageQuery, TaskFilter):
+    """Which tasks to list; all conditions hold together."""
+
+    status = fields.String(
+        validate=validate.OneOf([status.value for status in Status]), metadata={"description": "Where they are now."}
+    )
+
+
+class ManyTasks(TaskFilter):
+    """Which tasks to take on, the oldest first."""
+
+    limit = WholeNumber(1, 1_000, load_default=100, metadata={"description": "Tasks at most; call again for more."})
+
+
+class TasksToRetry(ManyTasks):
+    """The tasks to run again."""
+
+    status = fields.String(
+        validate=validate.OneOf(["ERROR", "CANCELLED"]), metadata={"description": "Both, when not given."}
+    )
+
+
+class TasksToCancel(ManyTasks):
+    """The tasks to cancel."""
+
+    status = fields.String(
+        validate=validate.OneOf(["PENDING", "RETRYING", "STARTED"]),
+        metadata={"description": "All three, when not given."},
+    )
+
+
+class TaskIds(Schema):
+    """The tasks that were reached."""
+
+    task_ids = fields.List(fields.Integer(), metadata={"example": [17, 18]})
 
 
 class ErrorOut(Schema):
@@ -67,6 +106,13 @@ class FailureOut(ErrorOut):
     failed_at = Time()
 
 
+class ProgressOut(Schema):
+    """How far a task is."""
+
+    percent = fields.Float(metadata={"example": 40})
+    message = fields.String(metadata={"example": "page 4 of 10"})
+
+
 class TaskOut(Schema):
     """A task and what became of it."""
 
@@ -77,6 +123,8 @@ class TaskOut(Schema):
     status = fields.String(metadata={"enum": [status.value for status in Status], "example": "SUCCESS"})
     result = fields.Raw(allow_none=True, metadata={"description": "What the operation returned.", "example": 11})
     error = fields.Nested(ErrorOut, allow_none=True, metadata={"description": "Of the last failed attempt."})
+    progress = fields.Nested(ProgressOut, allow_none=True, metadata={"description": "As the operation last told it."})
+    cancel_requested = fields.Boolean(metadata={"description": "It runs, and is to stop.", "example": False})
     attempts = fields.Integer(metadata={"description": "Begun so far.", "example": 1})
     max_retries = fields.Integer(metadata={"example": 5})
     run_at = Time(metadata={"description": "When the next attempt is due, or the last one was."})

@@ -4,17 +4,20 @@ Each change is a compare-and-set. A claim is guarded by the number of claims so 
 the claim gave: a second delivery of a message or a late reply finds nothing to change.
 """
 
+import json
 import random
 import traceback
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, insert, update
+from sqlalchemy import ColumnElement, CursorResult, case, insert, literal, null, select, update
 
+from scheduler_app.database import execute_directly
 from scheduler_app.extensions import db
-from scheduler_app.models import WAITING, Failure, Status, Task
+from scheduler_app.models import Failure, Status, Task, UTCDateTime
 from scheduler_app.operations import PermanentError
+from scheduler_app.services.task_schedules import pause_after_failure
 
 MAX_BACKOFF = 600.0  # seconds
 MAX_MESSAGE = 2_000  # characters of an error that are kept
@@ -33,38 +36,89 @@ class Attempt:
     params: dict[str, Any]
 
 
-def claim(task_id: int, claims: int, *, now: datetime) -> Attempt | None:
-    """The attempt, STARTED; None when the message is out of date: deleted, claimed already, or not due."""
-    row = db.session.execute(
-        update(Task)
-        .where(Task.task_id == task_id, Task.claims == claims, Task.status.in_(WAITING))
-        .values(status=Status.STARTED, claims=Task.claims + 1, attempts=Task.attempts + 1, started_at=now)
-        .returning(Task.attempts, Task.max_retries, Task.operation, Task.params)
-        .execution_options(synchronize_session=False)
-    ).first()
-    db.session.commit()
-    return Attempt(task_id, claims + 1, *row) if row else None
+class WorkerLost(Exception):
+    """The worker that ran the attempt is no more: killed, stopped before it was done, or silent for too long."""
 
 
-def succeed(attempt: Attempt, result: Any, *, now: datetime) -> bool:
+# Every task costs these two statements, so they go to the driver directly.
+CLAIM = """
+    UPDATE task
+    SET status = 'STARTED', claims = claims + 1, attempts = attempts + 1, started_at = ?, worker_id = ?, progress = NULL
+    WHERE task_id = ? AND claims = ? AND status IN ('PENDING', 'RETRYING')
+    RETURNING attempts, max_retries, operation, params
+"""
+SUCCEED = """
+    UPDATE task
+    SET status = 'SUCCESS', result = ?, progress = COALESCE(?, progress), finished_at = ?, cancel_requested = FALSE
+    WHERE task_id = ? AND claims = ? AND status = 'STARTED'
+"""
+
+
+def claim(task_id: int, claims: int, *, worker_id: str, now: datetime) -> Attempt | None:
+    """The attempt, STARTED; None when the message is out of date: deleted, cancelled or claimed already."""
+    rows, _ = execute_directly(CLAIM, (now, worker_id, task_id, claims))
+    for attempt, max_retries, operation, params in rows:
+        return Attempt(task_id, claims + 1, attempt, max_retries, operation, _parsed(params))
+    return None
+
+
+def succeed(attempt: Attempt, result: Any, *, progress: dict[str, Any] | None = None, now: datetime) -> bool:
     """False when the task has moved on without this attempt; its result is dropped."""
-    won = _finish(attempt, status=Status.SUCCESS, result=result, finished_at=now)
+    written = _dumped(result), _dumped(progress), now
+    _, changed = execute_directly(SUCCEED, (*written, attempt.task_id, attempt.claim))
+    return changed == 1
+
+
+def fail(attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | None = None, now: datetime) -> bool:
+    """RETRYING with its backoff; or ERROR, when no retry is left or would help; or CANCELLED, when that was asked for.
+
+    Keeps the error in any case. False when the task has moved on without this attempt.
+    """
+    won = record_failure(attempt, error, progress=progress, now=now)
     db.session.commit()
     return won
 
 
-def fail(attempt: Attempt, error: BaseException, *, now: datetime) -> bool:
-    """RETRYING with its backoff, or ERROR when no retry is left or would help; keeps the error either way."""
+def record_failure(
+    attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | None = None, now: datetime
+) -> bool:
+    """As fail; the caller commits."""
     described = {"type": type(error).__name__[:200], "message": _printable(str(error))[:MAX_MESSAGE]}
+    values: dict[str, Any]
     if isinstance(error, PermanentError) or attempt.attempt > attempt.max_retries:
-        won = _finish(attempt, status=Status.ERROR, error=described, finished_at=now)
+        values = {"status": _unless_cancelled(Status.ERROR), "finished_at": now}
     else:
-        delay = timedelta(seconds=backoff(attempt.attempt))
-        won = _finish(attempt, status=Status.RETRYING, error=described, run_at=now + delay, enqueued_at=None)
+        values = {
+            "status": _unless_cancelled(Status.RETRYING),
+            "run_at": now + _delay(attempt, error),
+            "enqueued_at": None,
+            "finished_at": case((Task.cancel_requested, literal(now, UTCDateTime())), else_=null()),
+        }
+    won = _finish(attempt, progress, error=described, cancel_requested=False, **values)
     if won:
         _keep(attempt, described, error, now)
-    db.session.commit()
+        pause_after_failure(attempt.task_id)
     return won
+
+
+def _parsed(params: Any) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(params) if isinstance(params, str) else params
+    return parsed
+
+
+def _dumped(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, allow_nan=False)
+
+
+def _unless_cancelled(status: Status) -> Any:
+    return case((Task.cancel_requested, Status.CANCELLED), else_=status)
+
+
+def _delay(attempt: Attempt, error: BaseException) -> timedelta:
+    # A lost worker says little about the task, unless it happens again.
+    if isinstance(error, WorkerLost) and attempt.attempt == 1:
+        return timedelta(0)
+    return timedelta(seconds=backoff(attempt.attempt))
 
 
 def backoff(attempt: int) -> float:
@@ -72,7 +126,9 @@ def backoff(attempt: int) -> float:
     return random.uniform(1, min(MAX_BACKOFF, 2.0**attempt))
 
 
-def _finish(attempt: Attempt, **values: Any) -> bool:
+def _finish(attempt: Attempt, progress: dict[str, Any] | None, **values: Any) -> bool:
+    if progress:
+        values["progress"] = progress
     statement = (
         update(Task)
         .where(Task.task_id == attempt.task_id, Task.claims == attempt.claim, Task.status == Status.STARTED)
@@ -82,6 +138,18 @@ def _finish(attempt: Attempt, **values: Any) -> bool:
     result = db.session.execute(statement)
     assert isinstance(result, CursorResult)
     return result.rowcount == 1
+
+
+def started(*conditions: ColumnElement[bool]) -> list[Attempt]:
+    """The attempts that the task table counts as running, under these conditions; locked, as far as no other has."""
+    query = select(Task.task_id, Task.claims, Task.attempts, Task.max_retries, Task.operation, Task.params)
+    query = query.where(Task.status == Status.STARTED, *conditions).with_for_update(skip_locked=True)
+    return [Attempt(*row) for row in db.session.execute(query)]
+
+
+def save_progress(attempt: Attempt, progress: dict[str, Any]) -> None:
+    """The caller commits."""
+    _finish(attempt, progress)
 
 
 def _keep(attempt: Attempt, described: dict[str, str], error: BaseException, now: datetime) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 from redis import RedisError
 from sqlalchemy import Row, select, tuple_, update
 
-from scheduler_app.broker import Delivery
+from scheduler_app.broker import Delivery, message_id
 from scheduler_app.config import PRIORITIES
 from scheduler_app.extensions import broker, db
 from scheduler_app.models import WAITING, Task
 
 log = logging.getLogger(__name__)
 
+RESYNC_BATCH = 5_000
 GRACE = timedelta(seconds=2)  # what was just posted is being published by the process that took it
 
 
@@ -42,9 +43,46 @@ def relay(*, now: datetime, limit: int = 1000) -> int:
     db.session.rollback()
     if not tasks or not publish(tasks):
         return 0
-    _mark_sent(tasks, now)
+    _mark(tasks, enqueued_at=now)
     db.session.commit()
     return len(tasks)
+
+
+def resync(*, now: datetime) -> int:
+    """When Redis may have lost messages, finds the tasks whose message is missing; the relay sends them again.
+
+    Returns how many it found. Reads the waiting tasks in batches, so that a million of them are no burden.
+    """
+    if broker.marker.intact():
+        return 0
+    begun = broker.marker.begin()
+    missing, last = 0, 0
+    while batch := _sent(after=last):
+        missing += _mark_unsent(batch)
+        last = batch[-1].task_id
+    broker.marker.end(begun)
+    if missing:
+        log.warning("Redis has lost %d messages; they are sent again", missing)
+    return missing
+
+
+def _sent(*, after: int) -> Sequence[Row[Any]]:
+    query = select(Task.task_id, Task.claims, Task.priority).where(Task.enqueued_at.is_not(None))
+    query = query.where(Task.status.in_(WAITING), Task.task_id > after).order_by(Task.task_id).limit(RESYNC_BATCH)
+    rows: list[Row[Any]] = list(db.session.execute(query))
+    db.session.rollback()
+    return rows
+
+
+def _mark_unsent(tasks: Sequence[Row[Any]]) -> int:
+    ids: dict[int, list[str]] = {}
+    for task in tasks:
+        ids.setdefault(task.priority, []).append(message_id(task.task_id, task.claims))
+    held = broker.holds(ids)
+    missing = [task for task in tasks if message_id(task.task_id, task.claims) not in held]
+    _mark(missing, enqueued_at=None)
+    db.session.commit()
+    return len(missing)
 
 
 def _unsent(now: datetime, limit: int) -> list[Row[Any]]:
@@ -64,12 +102,12 @@ def _unsent(now: datetime, limit: int) -> list[Row[Any]]:
     return tasks
 
 
-def _mark_sent(tasks: Sequence[Row[Any]], now: datetime) -> None:
-    # claims as well: a task that has failed in between waits for another message than the one just sent.
+def _mark(tasks: Sequence[Row[Any]], *, enqueued_at: datetime | None) -> None:
+    # claims as well: a task that has failed in between waits for another message than the one meant.
     sent = [(task.task_id, task.claims) for task in tasks]
     db.session.execute(
         update(Task)
         .where(tuple_(Task.task_id, Task.claims).in_(sent), Task.status.in_(WAITING))
-        .values(enqueued_at=now)
+        .values(enqueued_at=enqueued_at)
         .execution_options(synchronize_session=False)
     )

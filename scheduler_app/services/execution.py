@@ -6,18 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, TypeVar
 
 from marshmallow import ValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from scheduler_app.broker import GiveBack
 from scheduler_app.extensions import db
-from scheduler_app.operations import Operation, PermanentError, find, running_task
+from scheduler_app.operations import Operation, PermanentError, find
 from scheduler_app.services import attempts
 from scheduler_app.services.attempts import Attempt
-from scheduler_app.services.interrupts import interruptible
+from scheduler_app.services.running import RunningTask, registered
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -32,40 +31,57 @@ class UnknownOperation(Exception):
     """This worker has no such operation; another, or this one after its next release, may have it."""
 
 
-def run(task_id: int, claims: int) -> None:
-    """Raises GiveBack when the database is away and the worker stops: the message must not be acknowledged."""
-    attempt = _patiently(lambda: attempts.claim(task_id, claims, now=datetime.now(UTC)), last_word=0)
+def run(task_id: int, claims: int, *, worker_id: str) -> None:
+    """Raises GiveBack when the task could not be claimed for want of the database: the message is to come again."""
+    attempt = _claim(task_id, claims, worker_id)
     if attempt is None:
         log.info("task %d: message %d is out of date", task_id, claims)
         return
-    if not _patiently(_outcome(attempt), last_word=LAST_WORD):
-        log.warning("task %d: attempt %d came too late, dropped", task_id, attempt.attempt)
+    with registered(attempt) as task:
+        if not _outcome(task):
+            log.warning("task %d: attempt %d came too late, dropped", task_id, attempt.attempt)
 
 
-def _outcome(attempt: Attempt) -> Callable[[], bool]:
-    """Runs the operation; what comes back records the outcome."""
+def _claim(task_id: int, claims: int, worker_id: str) -> Attempt | None:
     try:
-        result = _perform(attempt)
+        return _patiently(
+            lambda: attempts.claim(task_id, claims, worker_id=worker_id, now=datetime.now(UTC)), last_word=0
+        )
+    except SQLAlchemyError:
+        log.exception("task %d: could not be claimed", task_id)
+        stopping.wait(1)
+        raise GiveBack from None
+
+
+def _outcome(task: RunningTask) -> bool:
+    """Runs the operation and records what came of it; False when the task has moved on without this attempt."""
+    try:
+        result = _perform(task)
     except BaseException as error:  # whatever an operation raises, sys.exit() too, is its own failure
-        log.info("task %d: attempt %d failed: %r", attempt.task_id, attempt.attempt, error)
-        return partial(_record_failure, attempt, error)
-    return lambda: attempts.succeed(attempt, result, now=datetime.now(UTC))
-
-
-def _record_failure(attempt: Attempt, error: BaseException) -> bool:
-    return attempts.fail(attempt, error, now=datetime.now(UTC))
-
-
-def _perform(attempt: Attempt) -> Any:
-    operation = find(attempt.operation)
-    if operation is None:
-        raise UnknownOperation(f"No operation {attempt.operation!r} on this worker.")
-    arguments = _arguments(operation, attempt.params)
-    token = running_task.set(attempt)
+        return _record_failure(task, error)
     try:
-        result = interruptible(lambda: operation.function(**arguments), limit=operation.time_limit)
-    finally:
-        running_task.reset(token)
+        return _patiently(
+            lambda: attempts.succeed(task.claimed, result, progress=task.take_progress(), now=datetime.now(UTC)),
+            last_word=LAST_WORD,
+        )
+    except SQLAlchemyError as error:
+        return _record_failure(task, PermanentError(f"The result cannot be stored: {error}"))
+
+
+def _record_failure(task: RunningTask, error: BaseException) -> bool:
+    log.info("task %d: attempt %d failed: %r", task.task_id, task.attempt, error)
+    return _patiently(
+        lambda: attempts.fail(task.claimed, error, progress=task.take_progress(), now=datetime.now(UTC)),
+        last_word=LAST_WORD,
+    )
+
+
+def _perform(task: RunningTask) -> Any:
+    operation = find(task.claimed.operation)
+    if operation is None:
+        raise UnknownOperation(f"No operation {task.claimed.operation!r} on this worker.")
+    arguments = _arguments(operation, task.claimed.params)
+    result = task.call.run(lambda: operation.function(**arguments), limit=operation.time_limit)
     _check_result(result)
     return result
 

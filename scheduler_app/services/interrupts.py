@@ -1,4 +1,4 @@
-"""Stops an operation that runs too long, by raising in its thread.
+"""Stops an operation from outside its thread: when it runs too long, or is cancelled and does not ask.
 
 The exception reaches Python code at its next step; a call that waits in C is only interrupted once it returns.
 """
@@ -24,39 +24,48 @@ class _Interrupt(BaseException):
     """What is raised in the thread; not an Exception, so that an operation's own handlers let it through."""
 
 
-class Running:
-    """A function that runs in this thread and can be interrupted from another, at most once."""
+class InterruptibleCall:
+    """One call of a function in the thread that makes it, which other threads can interrupt, at most once."""
 
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
-        self.deadline = time.monotonic() + limit
-        self._thread = threading.get_ident()
+    def __init__(self) -> None:
+        self.limit = 0.0
+        self.deadline = 0.0
+        self._thread = 0
         self._lock = threading.Lock()
-        self._over = False
+        self._open = False
         self._reason: BaseException | None = None
 
-    def call(self, function: Callable[[], Any]) -> Any:
-        """The function's result, or the reason for the interruption raised. A result that is there wins."""
-        results = []
+    def run(self, function: Callable[[], Any], *, limit: float) -> Any:
+        """The function's result, or the reason for the interruption raised. A result that is there wins.
+
+        After limit seconds it is interrupted with TimeLimitExceeded.
+        """
+        self.limit, self.deadline, self._thread = limit, time.monotonic() + limit, threading.get_ident()
+        watch, results = _watch(), []
         try:
+            watch.calls.add(self)
             try:
+                self._open = True
                 results.append(function())
             finally:
                 self._close()
         except _Interrupt:
             if not results and self._reason:
                 raise self._reason from None
+        finally:
+            watch.calls.discard(self)
         return results[0]
 
     def interrupt(self, reason: BaseException) -> None:
+        """Does nothing before and after the function runs."""
         with self._lock:
-            if not self._over and self._reason is None:
+            if self._open and self._reason is None:
                 self._reason = reason
                 _set_async_exception(self._thread, id(_Interrupt))
 
     def _close(self) -> None:
         with self._lock:
-            self._over = True
+            self._open = False
         if self._reason:  # sent, but not raised yet: it must not reach the code that comes after
             _set_async_exception(self._thread, None)
 
@@ -66,25 +75,15 @@ class _Watch(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="time-limits", daemon=True)
-        self.running: set[Running] = set()
+        self.calls: set[InterruptibleCall] = set()
 
     def run(self) -> None:
         while True:
             now = time.monotonic()
-            for running in self.running.copy():
-                if now >= running.deadline:
-                    running.interrupt(TimeLimitExceeded(f"Stopped after {running.limit:g} s, its time limit."))
+            for call in self.calls.copy():
+                if now >= call.deadline:
+                    call.interrupt(TimeLimitExceeded(f"Stopped after {call.limit:g} s, its time limit."))
             time.sleep(CHECK_INTERVAL)
-
-
-def interruptible(function: Callable[[], Any], *, limit: float) -> Any:
-    """Calls the function; raises TimeLimitExceeded when it takes longer than limit seconds."""
-    watch, running = _watch(), Running(limit)
-    watch.running.add(running)
-    try:
-        return running.call(function)
-    finally:
-        watch.running.discard(running)
 
 
 @cache

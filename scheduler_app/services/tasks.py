@@ -10,13 +10,18 @@ from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
 from scheduler_app.services import dispatch
+from scheduler_app.services.idempotency import Once
 
 
-def submit(requests: Sequence[dict[str, Any]], *, now: datetime) -> list[Row[Any]]:
+def submit(
+    requests: Sequence[dict[str, Any]], *, now: datetime, once: Once[Sequence[Row[Any]]] | None = None
+) -> list[Row[Any]]:
     """Creates a task for each request, all or none, and sends what is due. The rows stand in the requests' order."""
     if not requests:
         return []
     tasks = create(requests, now=now)
+    if once:
+        once.keep(tasks, now=now)
     db.session.commit()
     dispatch.publish([task for task in tasks if task.run_at <= now])
     return tasks
@@ -39,7 +44,7 @@ def get(task_id: int) -> Task:
 
 def find(filters: dict[str, Any], *, limit: int, cursor: int | None = None) -> tuple[Sequence[Task], int | None]:
     """A page of tasks, newest first, and the cursor of the next page if there is one."""
-    query = _filtered(select(Task), filters)
+    query = filtered(select(Task), filters)
     if cursor is not None:
         query = query.where(Task.task_id < cursor)
     tasks = db.session.scalars(query.order_by(Task.task_id.desc()).limit(limit + 1)).all()
@@ -54,7 +59,8 @@ def remove(task_id: int) -> None:
         raise WrongState(f"Task {task_id} is {get(task_id).status}; only a PENDING task can be deleted.")
 
 
-def _filtered(query: Select[Any], filters: dict[str, Any]) -> Select[Any]:
+def filtered(query: Select[Any], filters: dict[str, Any]) -> Select[Any]:
+    """Conditions by column; created_after and created_before beside."""
     conditions = {
         "created_after": lambda value: Task.created_at > value,
         "created_before": lambda value: Task.created_at < value,

@@ -1,0 +1,64 @@
+"""The Idempotency-Key header, on the calls that create."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Any
+
+from flask import Response, jsonify, request
+
+from scheduler_app.errors import Invalid, Unavailable
+from scheduler_app.services import idempotency
+from scheduler_app.services.idempotency import Once, Repeated
+
+Render = Callable[[Any], dict[str, Any]]
+MakeOnce = Callable[[Render], Once[Any]]
+
+PARAMETER = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "Any text of yours. The same request with the same key, within 24 hours, is answered as the first"
+    " time (with `Idempotent-Replayed: true`) and creates nothing.",
+}
+
+
+def idempotent(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Calls the view with `once`: None, or what makes a Once out of a function that renders what was created."""
+
+    @wraps(view)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        key = request.headers.get("Idempotency-Key")
+        if key is None:
+            return view(*args, once=None, **kwargs)
+        fingerprint = _fingerprint(_checked(key))
+        for _ in range(3):
+            if answer := idempotency.answered(key, fingerprint, now=datetime.now(UTC)):
+                return _replay(answer)
+            try:
+                return view(*args, once=lambda render: Once(key, fingerprint, render), **kwargs)
+            except Repeated:
+                continue
+        raise Unavailable("The Idempotency-Key is in use; try again.")
+
+    return wrapper
+
+
+def _checked(key: str) -> str:
+    if not re.fullmatch(r"[\x20-\x7e]{1,255}", key):
+        raise Invalid("The request is not valid.", {"headers": {"Idempotency-Key": ["1 to 255 printable characters."]}})
+    return key
+
+
+def _fingerprint(key: str) -> str:
+    parts = (request.method.encode(), request.full_path.encode(), request.get_data(cache=True))
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _replay(answer: dict[str, Any]) -> Response:
+    response = jsonify(answer["body"])
+    response.status_code = answer["status"]
+    response.headers.update(answer["headers"] | {"Idempotent-Replayed": "true"})
+    return response

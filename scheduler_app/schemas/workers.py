@@ -1,0 +1,41 @@
+"""Workers and queues, as they go out."""
+
+from marshmallow import Schema, fields
+
+from scheduler_app.schemas.fields import Time
+from scheduler_app.schemas.tasks import TaskOut
+
+
+class RunningOut(TaskOut):
+    """What a worker runs now."""
+
+    class Meta:
+        fields = ("task_id", "operation", "priority", "attempts", "started_at", "progress")
+
+
+class WorkerOut(Schema):
+    """A worker process that lives."""
+
+    worker_id = fields.String(metadata={"example": "0b7c1a52-6f8e-4d3b-9a39-1f1c1f6a2f10"})
+    host = fields.String(metadata={"example": "worker-1"})
+    pid = fields.Integer(metadata={"example": 4711})
+    threads = fields.Integer(metadata={"description": "Tasks that it runs at once.", "example": 8})
+    queues = fields.List(fields.String(), metadata={"example": ["tasks.p0", "tasks.p1"]})
+    started_at = Time()
+    seen_at = Time(metadata={"description": "Its latest heartbeat."})
+    running = fields.List(fields.Nested(RunningOut))
+
+
+class QueueOut(Schema):
+    """How things stand at one priority."""
+
+    priority = fields.Integer(metadata={"example": 5})
+    queue = fields.String(metadata={"example": "tasks.p5"})
+    weight = fields.Float(metadata={"description": "Its share of starts while all have work.", "example": 16})
+    waiting = fields.Integer(metadata={"description": "Due, and waiting for a worker.", "example": 120})
+    oldest_waiting_seconds = fields.Float(
+        allow_none=True, metadata={"description": "How long the first of them has been due.", "example": 0.4}
+    )
+    running = fields.Integer(metadata={"example": 8})
+    retrying = fields.Integer(metadata={"description": "Failed, and waiting for their next attempt.", "example": 2})
+    dead_letters = fields.Integer(metadata={"description": "In ERROR: see `GET /tasks/?status=ERROR`.", "example": 1})

@@ -1,0 +1,86 @@
+"""What can be asked of tasks after they were posted: stop, and run again."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Update, null, select, true, update
+
+from scheduler_app.database import begin_write
+from scheduler_app.errors import WrongState
+from scheduler_app.extensions import db
+from scheduler_app.models import WAITING, Status, Task
+from scheduler_app.services import dispatch, tasks
+
+CANCELLABLE = (*WAITING, Status.STARTED)
+RETRIABLE = (Status.ERROR, Status.CANCELLED)
+
+
+def cancel(task_id: int, *, now: datetime) -> Task:
+    """A waiting task is CANCELLED at once; one that runs is asked to stop, and success still wins."""
+    reached = cancel_all([task_id], now=now)
+    db.session.commit()
+    task = tasks.get(task_id)
+    if not reached:
+        raise WrongState(f"Task {task_id} is {task.status}; only one that waits or runs can be cancelled.")
+    return task
+
+
+def cancel_all(task_ids: Sequence[int], *, now: datetime) -> set[int]:
+    """As cancel, for many; those that have finished are left alone. Returns whom it reached. The caller commits."""
+    chosen = Task.task_id.in_(task_ids)
+    # Running ones first: a task that fails in between is waiting by the time of the second statement.
+    running = _update(chosen, Task.status == Status.STARTED).values(cancel_requested=true())
+    waiting = _update(chosen, Task.status.in_(WAITING)).values(status=Status.CANCELLED, finished_at=now)
+    return {
+        task_id for statement in (running, waiting) for task_id in db.session.scalars(statement.returning(Task.task_id))
+    }
+
+
+def cancel_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> list[int]:
+    """Cancels the oldest that wait or run, at most so many; returns their ids."""
+    begin_write()
+    reached = cancel_all(_oldest(filters, CANCELLABLE, limit), now=now)
+    db.session.commit()
+    return sorted(reached)
+
+
+def retry(task_id: int, *, now: datetime) -> Task:
+    """From ERROR or CANCELLED: PENDING again, attempts from 0."""
+    sent = _start_again([task_id], now)
+    task = tasks.get(task_id)
+    if not sent:
+        raise WrongState(f"Task {task_id} is {task.status}; only one in ERROR or CANCELLED can be retried.")
+    return task
+
+
+def retry_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> list[int]:
+    """Retries the oldest in ERROR or CANCELLED, at most so many; returns their ids."""
+    begin_write()
+    return _start_again(_oldest(filters, RETRIABLE, limit), now)
+
+
+def _start_again(task_ids: Sequence[int], now: datetime) -> list[int]:
+    statement = _update(Task.task_id.in_(task_ids), Task.status.in_(RETRIABLE)).values(
+        status=Status.PENDING,
+        attempts=0,
+        run_at=now,
+        finished_at=None,
+        enqueued_at=None,
+        progress=null(),
+        cancel_requested=False,
+    )
+    returned = statement.returning(Task.task_id, Task.claims, Task.operation, Task.priority)
+    again: list[Row[Any]] = list(db.session.execute(returned))
+    db.session.commit()
+    dispatch.publish(again)
+    return sorted(task.task_id for task in again)
+
+
+def _oldest(filters: dict[str, Any], statuses: Sequence[Status], limit: int) -> list[int]:
+    query = tasks.filtered(select(Task.task_id), filters)
+    return list(db.session.scalars(query.where(Task.status.in_(statuses)).order_by(Task.task_id).limit(limit)))
+
+
+def _update(*conditions: ColumnElement[bool]) -> Update:
+    return update(Task).where(*conditions).execution_options(synchronize_session=False)

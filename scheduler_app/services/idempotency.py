@@ -1,0 +1,64 @@
+"""A request that is repeated with the same Idempotency-Key is answered as before, and does nothing again.
+
+The key is kept in the transaction of what it guards. Of two at the same moment the second waits for the first at the
+unique constraint, and then finds its answer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from scheduler_app.errors import Invalid
+from scheduler_app.extensions import db
+from scheduler_app.models import IdempotencyKey
+
+T = TypeVar("T")
+
+KEPT_FOR = timedelta(hours=24)
+
+
+class Repeated(Exception):
+    """Somebody else was first with this key: nothing of this transaction stays."""
+
+
+@dataclass(frozen=True)
+class Once(Generic[T]):
+    """A key, and how what was created is answered."""
+
+    key: str
+    fingerprint: str
+    render: Callable[[T], dict[str, Any]]  # {body, status, headers}
+
+    def keep(self, created: T, *, now: datetime) -> None:
+        """Part of the caller's transaction; raises Repeated when the key is taken."""
+        row = {"key": self.key, "fingerprint": self.fingerprint, "answer": self.render(created), "created_at": now}
+        try:
+            db.session.execute(insert(IdempotencyKey), row)
+        except IntegrityError:
+            db.session.rollback()
+            raise Repeated from None
+
+
+def answered(key: str, fingerprint: str, *, now: datetime) -> dict[str, Any] | None:
+    """What this request was answered before; None when it comes for the first time in 24 hours.
+
+    Raises Invalid when the key came with another request.
+    """
+    columns = IdempotencyKey.fingerprint, IdempotencyKey.answer, IdempotencyKey.created_at
+    known = db.session.execute(select(*columns).where(IdempotencyKey.key == key)).first()
+    db.session.rollback()  # what follows writes, and must not begin as a reader
+    if known is None:
+        return None
+    if known.created_at <= now - KEPT_FOR:
+        db.session.execute(delete(IdempotencyKey).where(IdempotencyKey.key == key))
+        db.session.commit()
+        return None
+    if known.fingerprint != fingerprint:
+        message = "Has come with another request; a key is for one request and its repetitions."
+        raise Invalid("The Idempotency-Key is taken.", {"headers": {"Idempotency-Key": [message]}})
+    answer: dict[str, Any] = known.answer
+    return answer

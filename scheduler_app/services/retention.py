@@ -1,0 +1,29 @@
+"""What has been finished for long enough is deleted, a batch at a time so that nobody waits."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, CursorResult, delete, select
+
+from scheduler_app.extensions import db, settings
+from scheduler_app.models import IdempotencyKey, Task
+from scheduler_app.services.idempotency import KEPT_FOR
+
+BATCH = 1_000
+
+
+def prune(*, now: datetime) -> int:
+    """Deletes one batch of old tasks and one of old keys; returns how many rows went."""
+    kept = timedelta(days=settings.retention_days)
+    gone = _delete_batch(Task.task_id, Task.finished_at, Task.finished_at < now - kept)
+    gone += _delete_batch(IdempotencyKey.key, IdempotencyKey.created_at, IdempotencyKey.created_at < now - KEPT_FOR)
+    return gone
+
+
+def _delete_batch(key: Any, age: Any, is_old: ColumnElement[bool]) -> int:
+    batch = select(key).where(is_old).order_by(age).limit(BATCH).with_for_update(skip_locked=True)
+    statement = delete(key.class_).where(key.in_(batch)).execution_options(synchronize_session=False)
+    deleted = db.session.execute(statement)
+    db.session.commit()
+    assert isinstance(deleted, CursorResult)
+    return deleted.rowcount

@@ -1,0 +1,68 @@
+"""What runs in this process: what an operation sees as current_task, and the pulse keeps watch over."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from scheduler_app.operations import Cancelled, running_task
+from scheduler_app.services.attempts import Attempt
+from scheduler_app.services.interrupts import InterruptibleCall
+
+PATIENCE = 0.5  # seconds that code which asks whether it is cancelled has before it is interrupted
+MAX_MESSAGE = 500  # characters of a progress message
+
+
+class RunningTask:
+    """An attempt while it runs here. Its operation calls it from its own thread, the pulse from another."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.claimed = attempt
+        self.task_id = attempt.task_id
+        self.attempt = attempt.attempt
+        self.cancelled = False
+        self._asked_at = 0.0
+        self.call = InterruptibleCall()  # of the operation
+        self.unsaved: dict[str, Any] | None = None  # progress that is not in the database yet
+
+    def check_cancelled(self) -> None:
+        if self.cancelled:
+            raise Cancelled("Cancelled on request.")
+
+    def progress(self, percent: float, message: str = "") -> None:
+        if not 0 <= percent <= 100:
+            raise ValueError("percent is a number from 0 to 100")
+        self.unsaved = {"percent": percent, "message": message[:MAX_MESSAGE]}
+
+    def take_progress(self) -> dict[str, Any] | None:
+        """What was said since the last time, if anything was."""
+        taken, self.unsaved = self.unsaved, None
+        return taken
+
+    def cancel(self) -> None:
+        """Asks it to stop; asked again later, interrupts it."""
+        if not self.cancelled:
+            self.cancelled, self._asked_at = True, time.monotonic()
+        elif time.monotonic() - self._asked_at >= PATIENCE:
+            self.call.interrupt(Cancelled("Cancelled on request."))
+
+
+_running: dict[int, RunningTask] = {}
+
+
+@contextmanager
+def registered(attempt: Attempt) -> Iterator[RunningTask]:
+    """From its claim until its outcome is recorded, an attempt is known to run here."""
+    task = _running[attempt.task_id] = RunningTask(attempt)
+    token = running_task.set(task)
+    try:
+        yield task
+    finally:
+        running_task.reset(token)
+        # A stalled attempt may end when a later one of the same task runs here.
+        if _running.get(attempt.task_id) is task:
+            del _running[attempt.task_id]
+
+
+def running_tasks() -> list[RunningTask]:
+    return list(_running.values())

@@ -1,0 +1,188 @@
+"""Tasks are cancelled, retried and watched."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import update
+
+from scheduler_app.extensions import db
+from scheduler_app.models import Status, Task
+from tests.processes import Process, eventually
+from tests.test_worker import finished, get, submit
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | {"BACKBEAT_OPERATIONS": "actors,tests.trial_operations"}
+
+
+def set_status(client: FlaskClient, task_ids: list[int], status: Status) -> None:
+    with client.application.app_context():
+        db.session.execute(update(Task).where(Task.task_id.in_(task_ids)).values(status=status))
+        db.session.commit()
+
+
+def started(client: FlaskClient, task_id: int) -> None:
+    eventually(lambda: get(client, task_id)["status"] == "STARTED")
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.RETRYING])
+def test_a_waiting_task_is_cancelled_at_once_and_does_not_run(
+    client: FlaskClient, worker: Start, status: Status
+) -> None:
+    cancelled, other = submit(client, {"operation": "1+1"}, {"operation": "2+2"})
+    set_status(client, [cancelled], status)
+    answer = client.post(f"/tasks/{cancelled}/cancel/")
+    assert (answer.status_code, answer.json["status"]) == (200, "CANCELLED")
+    assert answer.json["finished_at"]
+    worker()
+    finished(client, [other])
+    assert get(client, cancelled) == answer.json | {"failures": []}
+
+
+@pytest.mark.parametrize("operation", ["trial.ask", "trial.spin_for_ever"])
+def test_a_running_task_stops_within_two_seconds(client: FlaskClient, worker: Start, operation: str) -> None:
+    worker()
+    [task_id] = submit(client, {"operation": operation})
+    started(client, task_id)
+    answer = client.post(f"/tasks/{task_id}/cancel/")
+    assert (answer.status_code, answer.json["status"], answer.json["cancel_requested"]) == (200, "STARTED", True)
+    [task] = finished(client, [task_id], within=4)
+    assert (task["status"], task["cancel_requested"]) == ("CANCELLED", False)
+    assert task["error"]["type"] == "Cancelled"
+
+
+def test_success_wins_over_a_cancellation(client: FlaskClient, worker: Start) -> None:
+    worker()
+    [task_id] = submit(client, {"operation": "trial.shield", "params": {"seconds": 1.5}})
+    started(client, task_id)
+    client.post(f"/tasks/{task_id}/cancel/")
+    [task] = finished(client, [task_id])
+    assert (task["status"], task["result"], task["cancel_requested"]) == ("SUCCESS", "done", False)
+
+
+def test_a_cancelled_task_that_fails_is_not_retried(client: FlaskClient, worker: Start) -> None:
+    worker()
+    [task_id] = submit(client, {"operation": "trial.fail_late", "params": {"seconds": 0.4}})
+    started(client, task_id)
+    client.post(f"/tasks/{task_id}/cancel/")
+    [task] = finished(client, [task_id])
+    assert (task["status"], task["attempts"]) == ("CANCELLED", 1)
+    assert len(task["failures"]) == 1
+
+
+@pytest.mark.parametrize("status", [Status.SUCCESS, Status.ERROR, Status.CANCELLED])
+def test_what_has_finished_cannot_be_cancelled(client: FlaskClient, status: Status) -> None:
+    [task_id] = submit(client, {"operation": "1+1"})
+    set_status(client, [task_id], status)
+    answer = client.post(f"/tasks/{task_id}/cancel/")
+    assert answer.status_code == 409
+    assert status in answer.json["message"]
+
+
+def test_a_failed_task_is_retried_with_all_its_attempts_before_it(client: FlaskClient, worker: Start) -> None:
+    worker()
+    [task_id] = submit(client, {"operation": "trial.give_up"})
+    [failed] = finished(client, [task_id])
+    answer = client.post(f"/tasks/{task_id}/retry/")
+    assert (answer.status_code, answer.json["status"], answer.json["attempts"]) == (202, "PENDING", 0)
+    assert answer.json["finished_at"] is None
+    again = eventually(lambda: len((task := get(client, task_id))["failures"]) == 2 and task)
+    assert (again["status"], again["attempts"]) == ("ERROR", 1)
+    assert [failure["attempt"] for failure in again["failures"]] == [1, 1]
+    assert again["failures"][0] == failed["failures"][0]
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.RETRYING, Status.STARTED, Status.SUCCESS])
+def test_only_what_has_failed_or_was_cancelled_can_be_retried(client: FlaskClient, status: Status) -> None:
+    [task_id] = submit(client, {"operation": "1+1"})
+    set_status(client, [task_id], status)
+    answer = client.post(f"/tasks/{task_id}/retry/")
+    assert answer.status_code == 409
+    assert status in answer.json["message"]
+
+
+@pytest.mark.parametrize("call", ["cancel", "retry"])
+def test_a_task_that_is_not_there_is_not_found(client: FlaskClient, call: str) -> None:
+    assert client.post(f"/tasks/4711/{call}/").status_code == 404
+
+
+def test_many_are_retried_by_filter_the_oldest_first_and_so_many_at_most(client: FlaskClient, valkey: Any) -> None:
+    ids = submit(client, *[{"operation": "1+1", "priority": n % 2} for n in range(10)])
+    set_status(client, ids[:8], Status.ERROR)
+    valkey.client.flushall()
+    answer = client.post("/tasks/retry/", json={"priority": 1, "limit": 3})
+    assert (answer.status_code, answer.json["task_ids"]) == (202, [ids[1], ids[3], ids[5]])
+    assert valkey.client.llen("dramatiq:tasks.p1") == 3
+    assert client.post("/tasks/retry/", json={"status": "CANCELLED"}).json["task_ids"] == []
+    assert client.post("/tasks/retry/", json={}).json["task_ids"] == [ids[0], ids[2], ids[4], ids[6], ids[7]]
+
+
+def test_many_are_cancelled_by_filter(client: FlaskClient) -> None:
+    ids = submit(client, *[{"operation": "1+1"}] * 5)
+    set_status(client, ids[:1], Status.SUCCESS)
+    set_status(client, ids[1:2], Status.STARTED)
+    answer = client.post("/tasks/cancel/", json={"operation": "calculate", "limit": 3})
+    assert answer.json["task_ids"] == ids[1:4]
+    assert [get(client, task_id)["status"] for task_id in ids] == [
+        "SUCCESS",
+        "STARTED",
+        "CANCELLED",
+        "CANCELLED",
+        "PENDING",
+    ]
+    assert get(client, ids[1])["cancel_requested"]
+
+
+@pytest.mark.parametrize("body", [{"limit": 0}, {"limit": 1001}, {"status": "SUCCESS"}, {"colour": 1}, []])
+@pytest.mark.parametrize("call", ["cancel", "retry"])
+def test_a_wrong_filter_reaches_nothing(client: FlaskClient, call: str, body: Any) -> None:
+    [task_id] = submit(client, {"operation": "1+1"})
+    assert client.post(f"/tasks/{call}/", json=body).status_code == 422
+    assert get(client, task_id)["status"] == "PENDING"
+
+
+def test_progress_is_seen_while_it_runs_and_its_last_word_stays(client: FlaskClient, worker: Start) -> None:
+    worker()
+    [task_id] = submit(client, {"operation": "trial.report", "params": {"seconds": 1.5}})
+    eventually(lambda: (get(client, task_id)["progress"] or {}).get("message") == "half")
+    assert get(client, task_id)["status"] == "STARTED"
+    [task] = finished(client, [task_id])
+    assert task["progress"] == {"percent": 100.0, "message": "all"}
+
+
+def test_the_list_of_workers_shows_what_each_runs(client: FlaskClient, worker: Start) -> None:
+    process = worker("-Q", "tasks.p0", "tasks.p5", threads=3)
+    [task_id] = submit(client, {"operation": "trial.wait", "params": {"seconds": 30}})
+    started(client, task_id)
+    [seen] = client.get("/workers/").json
+    assert (seen["threads"], seen["queues"]) == (3, ["tasks.p0", "tasks.p5"])
+    assert [(task["task_id"], task["operation"]) for task in seen["running"]] == [(task_id, "trial.wait")]
+    process.kill()
+    assert len(client.get("/workers/").json) == 1
+
+
+def test_a_stopped_worker_leaves_the_list(client: FlaskClient, worker: Start) -> None:
+    process = worker()
+    assert len(client.get("/workers/").json) == 1
+    process.stop()
+    assert client.get("/workers/").json == []
+
+
+def test_the_queues_show_what_waits_runs_and_has_failed(client: FlaskClient) -> None:
+    ids = submit(client, *[{"operation": "1+1", "priority": 3}] * 6, {"operation": "1+1", "priority": 9})
+    set_status(client, ids[:1], Status.STARTED)
+    set_status(client, ids[1:3], Status.ERROR)
+    set_status(client, ids[3:4], Status.RETRYING)
+    queues = client.get("/queues/").json
+    assert [queue["priority"] for queue in queues] == list(range(10))
+    assert [queue["weight"] for queue in queues] == [2.0 ** (9 - n) for n in range(10)]
+    third = queues[3]
+    assert (third["queue"], third["running"], third["dead_letters"], third["retrying"]) == ("tasks.p3", 1, 2, 1)
+    assert [queue["waiting"] for queue in queues] == [0, 0, 0, 6, 0, 0, 0, 0, 0, 1]
+    assert [queue["oldest_waiting_seconds"] is None for queue in queues].count(False) == 2
+    assert 0 <= third["oldest_waiting_seconds"] < 20

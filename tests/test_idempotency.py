@@ -1,0 +1,89 @@
+"""The Idempotency-Key header."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import update
+
+from scheduler_app.extensions import db
+from scheduler_app.models import IdempotencyKey
+
+BODIES: dict[str, Any] = {
+    "/tasks/": {"operation": "4+7"},
+    "/tasks/batch-request/": [{"operation": "4+7"}, {"operation": "4+"}],
+    "/task-schedules/": {"operation": "4+7", "every_x_hours": 1},
+}
+
+
+def post(client: FlaskClient, path: str, body: Any = None, key: str = "one") -> Any:
+    return client.post(path, json=BODIES[path] if body is None else body, headers={"Idempotency-Key": key})
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_repeated_request_is_answered_the_same_and_creates_nothing(client: FlaskClient, path: str) -> None:
+    first, second = post(client, path), post(client, path)
+    assert first.status_code == second.status_code
+    assert first.json == second.json
+    assert first.headers.get("Location") == second.headers.get("Location")
+    assert "Idempotent-Replayed" not in first.headers
+    assert second.headers["Idempotent-Replayed"] == "true"
+    listed = "/task-schedules/" if "schedules" in path else "/tasks/"
+    assert len(client.get(listed).json) == 1
+
+
+def test_another_body_or_path_may_not_use_the_key(client: FlaskClient) -> None:
+    post(client, "/tasks/")
+    for answer in (post(client, "/tasks/", {"operation": "4+8"}), post(client, "/task-schedules/")):
+        assert answer.status_code == 422
+        assert list(answer.json["errors"]["headers"]) == ["Idempotency-Key"]
+    assert len(client.get("/tasks/").json) == 1
+    assert client.get("/task-schedules/").json == []
+
+
+def test_other_keys_create_each_their_own(client: FlaskClient) -> None:
+    ids = {post(client, "/tasks/", key=key).json["task_id"] for key in ("a", "b", "x" * 255)}
+    assert len(ids) == 3
+
+
+def test_a_refused_request_does_not_use_up_its_key(client: FlaskClient) -> None:
+    assert post(client, "/tasks/", {"operation": "4+"}).status_code == 422
+    assert post(client, "/tasks/", {"operation": "4+7"}).status_code == 202
+
+
+def test_after_24_hours_the_key_is_new(client: FlaskClient) -> None:
+    first = post(client, "/tasks/")
+    with client.application.app_context():
+        old = datetime.now(UTC) - timedelta(hours=24, seconds=1)
+        db.session.execute(update(IdempotencyKey).values(created_at=old))
+        db.session.commit()
+    assert post(client, "/tasks/").json["task_id"] != first.json["task_id"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "ü", "a\tb"])
+def test_a_key_that_is_none_is_refused(client: FlaskClient, key: str) -> None:
+    answer = post(client, "/tasks/", key=key)
+    assert answer.status_code == 422
+    assert client.get("/tasks/").json == []
+
+
+def test_many_at_the_same_moment_create_once(client: FlaskClient) -> None:
+    answers: list[Any] = []
+    gate = threading.Barrier(6)
+
+    def repeat() -> None:
+        own = client.application.test_client()
+        gate.wait()
+        answers.append(post(own, "/tasks/"))
+
+    threads = [threading.Thread(target=repeat) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json["task_id"] for answer in answers}) == 1
+    assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 5
+    assert len(client.get("/tasks/").json) == 1
