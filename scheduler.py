@@ -3,39 +3,38 @@
 import logging
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from apscheduler.schedulers.blocking import BlockingScheduler
+from flask import Flask
+from redis import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 
-from scheduler_app import create_app
+from scheduler_app import create_app, database
 from scheduler_app.config import Settings
-from scheduler_app.services import dispatch, task_schedules
+from scheduler_app.extensions import broker
+from scheduler_app.services import dispatch, retention, schedulers
+from scheduler_app.services.workers import Reaper
 
 log = logging.getLogger("scheduler")
-DUTIES: tuple[Callable[..., int], ...] = (task_schedules.fire_due, dispatch.relay)
+
+Duty = Callable[..., int]  # takes now; does a part of what is due and returns how much: it is called until that is 0
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    for name in ("alembic", "apscheduler"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     settings = Settings.load()
     app = create_app(settings)
     scheduler = BlockingScheduler(timezone=UTC)
-
-    def perform(duty: Callable[..., int]) -> None:
-        with app.app_context():
-            try:
-                while duty(now=datetime.now(UTC)):
-                    pass
-            except Exception:
-                log.exception("%s failed; it is tried again at the next scan", duty.__name__)
-
-    for duty in DUTIES:
+    for duty, interval in duties(settings.scan_interval):
         scheduler.add_job(
             perform,
             "interval",
-            args=(duty,),
-            seconds=settings.scan_interval,
+            args=(app, duty),
+            seconds=interval,
             next_run_time=datetime.now(UTC),
             coalesce=True,
             misfire_grace_time=None,
@@ -45,6 +44,38 @@ def main() -> None:
         signal.signal(number, lambda *_: scheduler.shutdown())
     log.info("scheduler ready")
     scheduler.start()
+    with app.app_context(), suppress(SQLAlchemyError):
+        schedulers.leave()
+
+
+def duties(scan_interval: float) -> list[tuple[Duty, float]]:
+    """What a scheduler process does, and how many seconds lie between."""
+    reaper = Reaper()
+
+    def reap(now: datetime) -> int:
+        return reaper.reap(now=database.clock())
+
+    def maintain(now: datetime) -> int:
+        broker.maintain()
+        return 0
+
+    def prune(now: datetime) -> int:
+        retention.prune(now=now)
+        return 0  # the rest at the next scan, so that nobody waits for it
+
+    scans: list[Duty] = [schedulers.scan, dispatch.relay, dispatch.resync, prune]
+    return [*((scan, scan_interval) for scan in scans), (reap, 1.0), (maintain, 2.0)]
+
+
+def perform(app: Flask, duty: Duty) -> None:
+    with app.app_context():
+        try:
+            while duty(now=datetime.now(UTC)):
+                pass
+        except (SQLAlchemyError, RedisError) as error:
+            log.warning("%s is tried again at the next scan: %s", duty.__name__, error)
+        except Exception:
+            log.exception("%s failed; it is tried again at the next scan", duty.__name__)
 
 
 if __name__ == "__main__":

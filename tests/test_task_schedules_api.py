@@ -1,26 +1,27 @@
 """/task-schedules/: what is accepted, what comes back."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
-from scheduler_app.services import task_schedules
+from scheduler_app.services.firing import fire_due
 
 NOON = datetime(2040, 6, 1, 12, tzinfo=UTC)
 
 
-def fire(client: FlaskClient, *times: datetime) -> None:
+def fire(client: FlaskClient, *moments: datetime) -> None:
     with client.application.app_context():
-        for time in times:
-            task_schedules.fire_due(now=time)
+        for moment in moments:
+            fire_due(now=moment)
 
 
 def post(client: FlaskClient, **fields: Any) -> dict[str, Any]:
     answer = client.post("/task-schedules/", json={"operation": "5+10", "every_x_hours": 1} | fields)
     assert answer.status_code == 201, answer.json
-    assert client.get(answer.headers["Location"]).json == answer.json | {"tasks": []}
+    assert client.get(answer.headers["Location"]).json == answer.json | {"tasks": [], "left_out": []}
     return answer.json
 
 
@@ -105,3 +106,132 @@ def test_the_list_of_schedules_comes_in_pages(client: FlaskClient) -> None:
     second = client.get(link[1 : link.index(">")])
     assert [schedule["task_schedule_id"] for schedule in second.json] == posted[:1]
     assert "Link" not in second.headers
+
+
+def test_a_schedule_shows_the_latest_times_that_got_no_task(client: FlaskClient) -> None:
+    schedule = post(client, start_at="2040-06-01T12:00:00Z")
+    fire(client, NOON + timedelta(hours=2))
+    shown = client.get(f"/task-schedules/{schedule['task_schedule_id']}/").json
+    assert (shown["missed"], shown["skipped"]) == (2, 0)
+    assert shown["left_out"] == [
+        {"scheduled_for": "2040-06-01T13:00:00Z", "reason": "superseded"},
+        {"scheduled_for": "2040-06-01T12:00:00Z", "reason": "superseded"},
+    ]
+
+
+def test_a_schedule_is_paused_with_a_note_and_resumed(client: FlaskClient) -> None:
+    path = f"/task-schedules/{post(client, start_at='2040-06-01T12:00:00Z')['task_schedule_id']}/"
+    paused = client.post(f"{path}pause/", json={"note": "a holiday"}).json
+    assert (paused["paused"], paused["pause_note"], paused["next_run_at"]) == (True, "a holiday", None)
+    assert client.post(f"{path}pause/").json["pause_note"] is None
+    resumed = client.post(f"{path}resume/").json
+    assert (resumed["paused"], resumed["next_run_at"]) == (False, "2040-06-01T12:00:00Z")
+
+
+def test_a_trigger_answers_with_the_task(client: FlaskClient) -> None:
+    schedule = post(client, start_at="2040-06-01T12:00:00Z")
+    answer = client.post(f"/task-schedules/{schedule['task_schedule_id']}/trigger/")
+    assert (answer.status_code, answer.json["task_schedule"]) == (202, schedule["task_schedule_id"])
+    assert client.get(answer.headers["Location"]).json["params"] == schedule["params"]
+
+
+def test_what_is_repeated_with_the_same_key_happens_once(client: FlaskClient) -> None:
+    body, headers = {"operation": "1+1", "every_x_hours": 1}, {"Idempotency-Key": "a"}
+    first, again = (client.post("/task-schedules/", json=body, headers=headers) for _ in range(2))
+    assert (again.status_code, again.json, again.headers["Idempotent-Replayed"]) == (201, first.json, "true")
+    assert again.headers["Location"] == first.headers["Location"]
+    path = f"/task-schedules/{first.json['task_schedule_id']}/trigger/"
+    first, again = (client.post(path, headers={"Idempotency-Key": "b"}) for _ in range(2))
+    assert (again.status_code, again.json) == (202, first.json)
+    assert len(client.get("/task-schedules/").json) == len(client.get("/tasks/").json) == 1
+
+
+def test_upcoming_times_come_in_both_clocks(client: FlaskClient) -> None:
+    rule = {"every_x_hours": None, "cron": "30 7 1 6 *", "timezone": "Europe/Bucharest"}
+    schedule = post(client, start_at="2040-06-01T00:00:00Z", **rule)
+    answer = client.get(f"/task-schedules/{schedule['task_schedule_id']}/upcoming/?limit=2")
+    assert answer.json == [
+        {"utc": "2040-06-01T04:30:00Z", "local": "2040-06-01T07:30:00+03:00"},
+        {"utc": "2041-06-01T04:30:00Z", "local": "2041-06-01T07:30:00+03:00"},
+    ]
+
+
+def test_a_preview_keeps_nothing(client: FlaskClient) -> None:
+    rule = {"cron": "0 0 * * *", "start_at": "2040-01-01T00:00:00Z", "schedule_x_times": 2}
+    answer = client.post("/task-schedules/preview/?limit=5", json=rule)
+    assert [time["utc"] for time in answer.json] == ["2040-01-01T00:00:00Z", "2040-01-02T00:00:00Z"]
+    assert client.get("/task-schedules/").json == []
+
+
+def test_a_backfill_answers_with_its_tasks(client: FlaskClient) -> None:
+    path = f"/task-schedules/{post(client, every_x_hours=None, cron='0 * * * *')['task_schedule_id']}/backfill/"
+    stretch = {"start": "2024-01-01T00:00:00Z", "end": "2024-01-01T03:00:00Z"}
+    answer = client.post(path, json=stretch)
+    assert answer.status_code == 202
+    assert [task["scheduled_for"] for task in answer.json] == [f"2024-01-01T0{hour}:00:00Z" for hour in range(3)]
+    assert client.post(path, json=stretch).json == []
+    refused = client.post(path, json=stretch | {"end": "2025-01-01T00:00:00Z"})
+    assert (refused.status_code, list(refused.json["errors"]["json"])) == (422, ["end"])
+
+
+@pytest.mark.parametrize("call", ["pause", "resume", "trigger", "upcoming", "backfill"])
+def test_what_is_asked_of_a_schedule_that_is_not_there_is_not_found(client: FlaskClient, call: str) -> None:
+    body = {"start": "2024-01-01T00:00:00Z", "end": "2024-01-01T03:00:00Z"} if call == "backfill" else None
+    method = "GET" if call == "upcoming" else "POST"
+    assert client.open(f"/task-schedules/7/{call}/", method=method, json=body).status_code == 404
+
+
+BAD_RULES: list[tuple[dict[str, Any], str]] = [
+    ({"cron": "* * * *"}, "cron"),
+    ({"cron": "61 * * * *"}, "cron"),
+    ({"cron": "0 0 31 2 *"}, "cron"),
+    ({"cron": "@daily"}, "cron"),
+    ({"cron": "* * * * * *"}, "cron"),
+    ({"cron": "1," * 99 + "1 * * * *"}, "cron"),
+    ({"cron": ""}, "cron"),
+    ({"cron": 7}, "cron"),
+    ({"rrule": "FREQ=SECONDLY"}, "rrule"),
+    ({"rrule": "FREQ=DAILY;INTERVAL=0"}, "rrule"),
+    ({"rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"}, "rrule"),
+    ({"rrule": "FREQ=MINUTELY;BYMONTH=2;BYMONTHDAY=30"}, "rrule"),
+    ({"rrule": "FREQ=DAILY;COUNT=1000000000"}, "rrule"),
+    ({"rrule": "FREQ=DAILY;UNTIL=20200101T000000Z"}, "rrule"),
+    ({"rrule": "a\0b"}, "rrule"),
+    ({"cron": "0 0 * * *", "timezone": "Mars/Olympus"}, "timezone"),
+    ({"cron": "0 0 * * *", "timezone": "../../etc/passwd"}, "timezone"),
+    ({"cron": "0 0 * * *", "timezone": None}, "timezone"),
+    ({"cron": "0 0 1 1 *", "start_at": "2040-01-02T00:00:00Z", "end_at": "2040-02-01T00:00:00Z"}, "end_at"),
+    ({"every_x_hours": 1, "overlap": "maybe"}, "overlap"),
+    ({"every_x_hours": 1, "catch_up": True}, "catch_up"),
+    ({"every_x_hours": 1, "catch_up_window": 59}, "catch_up_window"),
+    ({"every_x_hours": 1, "catch_up_window": 10**9}, "catch_up_window"),
+    ({"every_x_hours": 1, "pause_on_failure": "yes"}, "pause_on_failure"),
+]
+
+
+@pytest.mark.parametrize(("rule", "named"), BAD_RULES, ids=str)
+def test_a_rule_that_cannot_be_is_refused_at_once(client: FlaskClient, rule: dict[str, Any], named: str) -> None:
+    began = time.process_time()
+    answer = client.post("/task-schedules/", json={"operation": "1+1"} | rule)
+    assert time.process_time() - began < 0.1
+    assert (answer.status_code, list(answer.json["errors"]["json"])) == (422, [named])
+    assert client.get("/task-schedules/").json == []
+
+
+def test_two_kinds_of_rule_are_refused(client: FlaskClient) -> None:
+    answer = client.post("/task-schedules/", json={"operation": "1+1", "every_x_days": 1, "cron": "* * * * *"})
+    assert (answer.status_code, set(answer.json["errors"]["json"])) == (422, {"every_x_days", "cron"})
+    path = f"/task-schedules/{post(client)['task_schedule_id']}/"
+    assert client.patch(path, json={"rrule": "FREQ=DAILY"}).status_code == 422
+    assert client.patch(path, json={"rrule": "FREQ=DAILY", "every_x_hours": None}).status_code == 200
+
+
+def test_each_example_in_the_specification_can_be_tried(client: FlaskClient) -> None:
+    paths = client.get("/openapi.json").json["paths"]
+    for path, status in (("/task-schedules/", 201), ("/task-schedules/preview/", 200)):
+        examples = paths[path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+        kinds = {kind for example in examples.values() for kind in example["value"]}
+        assert {"every_x_hours", "every_x_days", "cron", "rrule"} <= kinds
+        for example in examples.values():
+            answer = client.post(path, json=example["value"])
+            assert answer.status_code == status, answer.json

@@ -19,8 +19,8 @@ def register_guard(app: Flask) -> None:
 def _check_key() -> None:
     if request.endpoint and request.endpoint.startswith(OPEN):
         return
-    given = request.headers.get("Authorization", "").encode()
-    if not hmac.compare_digest(given, b"Bearer " + settings.api_key.encode()):
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), settings.api_key.encode()):
         message = "Send the key as Authorization: Bearer <key>."
         raise Unauthorized(message, headers={"WWW-Authenticate": 'Bearer realm="Backbeat"'})
 

@@ -34,7 +34,7 @@ POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' d
 blp = Blueprint("swagger", __name__, url_prefix="/swagger")
 
 
-@blp.get("/")
+@blp.get("/", strict_slashes=True)  # its links are relative: without the slash they would lead elsewhere
 def page() -> Response:
     return Response(PAGE, mimetype="text/html")
 

@@ -6,31 +6,43 @@ from typing import Any
 from flask import url_for
 
 from scheduler_app.api.body import Blueprint
+from scheduler_app.api.idempotency import PARAMETER, MakeOnce, idempotent
 from scheduler_app.api.pages import next_page
+from scheduler_app.api.rule_examples import RULES, SCHEDULES
+from scheduler_app.models import Task, TaskSchedule
 from scheduler_app.schemas.fields import PageQuery
 from scheduler_app.schemas.task_schedules import (
+    BackfillRequest,
+    PauseRequest,
+    RuleFields,
     TaskScheduleChange,
     TaskScheduleDetailOut,
     TaskScheduleOut,
     TaskScheduleRequest,
+    UpcomingOut,
+    UpcomingQuery,
 )
-from scheduler_app.services import task_schedules
+from scheduler_app.schemas.tasks import TaskOut
+from scheduler_app.services import occurrences, task_schedules
+
+LOCATION = {"Location": {"description": "The schedule.", "schema": {"type": "string"}}}
 
 blp = Blueprint("task-schedules", __name__, url_prefix="/task-schedules", description="Rules that create tasks.")
 
 
 @blp.route("/", methods=["POST"])
-@blp.arguments(TaskScheduleRequest, example={"operation": "5+10", "every_x_hours": 1, "schedule_x_times": 2})
-@blp.response(
-    201, TaskScheduleOut, headers={"Location": {"description": "The schedule.", "schema": {"type": "string"}}}
-)
-def create(body: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+@blp.arguments(TaskScheduleRequest, examples=SCHEDULES)
+@blp.doc(parameters=[PARAMETER])
+@blp.response(201, TaskScheduleOut, headers=LOCATION)
+@idempotent
+def create(body: dict[str, Any], once: MakeOnce | None) -> tuple[Any, dict[str, str]]:
     """Create a schedule
 
-    Its first task is due at `start_at`, or at once. Intervals are counted from there and do not drift.
+    Exactly one kind of rule: `every_x_days` and/or `every_x_hours`; or `cron`; or `rrule`. The examples show each. The
+    first task of an interval is due at `start_at`, or at once; that of another rule at its first time.
     """
-    schedule = task_schedules.create(now=datetime.now(UTC), **body)
-    return schedule, {"Location": url_for("task-schedules.get", task_schedule_id=schedule.task_schedule_id)}
+    schedule = task_schedules.create(now=datetime.now(UTC), once=once and once(_created), **body)
+    return schedule, _location(schedule)
 
 
 @blp.route("/", methods=["GET"])
@@ -46,29 +58,101 @@ def find(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
     return list(schedules), next_page(following)
 
 
+@blp.route("/preview/", methods=["POST"])
+@blp.arguments(RuleFields, examples=RULES)
+@blp.arguments(UpcomingQuery, location="query")
+@blp.response(200, UpcomingOut(many=True))
+def preview(rule: dict[str, Any], query: dict[str, Any]) -> Any:
+    """Show the next times of a rule, without keeping it"""
+    return occurrences.preview(now=datetime.now(UTC), **query, **rule)
+
+
 @blp.route("/<id:task_schedule_id>/", methods=["GET"])
 @blp.response(200, TaskScheduleDetailOut)
-@blp.alt_response(404, description="There is no such schedule.")
 def get(task_schedule_id: int) -> Any:
-    """Read a schedule, with its latest ten tasks"""
+    """Read a schedule, with its latest ten tasks and the latest ten times that got none"""
     return vars(task_schedules.get(task_schedule_id)) | {"tasks": task_schedules.latest_tasks(task_schedule_id)}
 
 
 @blp.route("/<id:task_schedule_id>/", methods=["PATCH"])
 @blp.arguments(TaskScheduleChange, example={"every_x_hours": 2})
 @blp.response(200, TaskScheduleOut)
-@blp.alt_response(404, description="There is no such schedule.")
 def change(body: dict[str, Any], task_schedule_id: int) -> Any:
     """Change a schedule
 
-    A changed rule counts from now: it does not make up for the past.
+    A changed rule counts from now: it does not make up for the past. For another kind of rule, set the fields of the
+    old one to null.
     """
     return task_schedules.change(task_schedule_id, now=datetime.now(UTC), **body)
 
 
 @blp.route("/<id:task_schedule_id>/", methods=["DELETE"])
 @blp.response(204)
-@blp.alt_response(404, description="There is no such schedule.")
 def remove(task_schedule_id: int) -> None:
     """Delete a schedule; its tasks stay"""
     task_schedules.remove(task_schedule_id)
+
+
+@blp.route("/<id:task_schedule_id>/pause/", methods=["POST"])
+@blp.arguments(PauseRequest, required=False, example={"note": "the warehouse is being moved"})
+@blp.response(200, TaskScheduleOut)
+def pause(body: dict[str, Any], task_schedule_id: int) -> Any:
+    """Pause a schedule; its tasks go on"""
+    return task_schedules.pause(task_schedule_id, **body)
+
+
+@blp.route("/<id:task_schedule_id>/resume/", methods=["POST"])
+@blp.response(200, TaskScheduleOut)
+def resume(task_schedule_id: int) -> Any:
+    """Resume a schedule from now; what fell in the pause is not caught up"""
+    return task_schedules.resume(task_schedule_id, now=datetime.now(UTC))
+
+
+@blp.route("/<id:task_schedule_id>/trigger/", methods=["POST"])
+@blp.doc(parameters=[PARAMETER])
+@blp.response(202, TaskOut, headers={"Location": {"description": "The task.", "schema": {"type": "string"}}})
+@blp.alt_response(422, description="The Idempotency-Key is not valid, or taken by another request.")
+@idempotent
+def trigger(task_schedule_id: int, once: MakeOnce | None) -> tuple[Any, dict[str, str]]:
+    """Create a task of the schedule now
+
+    Whatever its rule, `overlap` and pause say. It does not count to `schedule_x_times`.
+    """
+    task = occurrences.trigger(task_schedule_id, now=datetime.now(UTC), once=once and once(_triggered))
+    return task, _task_location(task)
+
+
+@blp.route("/<id:task_schedule_id>/upcoming/", methods=["GET"])
+@blp.arguments(UpcomingQuery, location="query")
+@blp.response(200, UpcomingOut(many=True))
+def upcoming(query: dict[str, Any], task_schedule_id: int) -> Any:
+    """Show the next times of a schedule; none while it is paused"""
+    return occurrences.upcoming(task_schedule_id, **query)
+
+
+@blp.route("/<id:task_schedule_id>/backfill/", methods=["POST"])
+@blp.arguments(BackfillRequest, example={"start": "2026-01-01T00:00:00Z", "end": "2026-01-08T00:00:00Z"})
+@blp.response(202, TaskOut(many=True))
+def backfill(body: dict[str, Any], task_schedule_id: int) -> Any:
+    """Create tasks for the past times of a schedule that have none
+
+    For the times in `[start, end)` of the rule as it is now, at most 1,000 a call, whatever `overlap` and pause say.
+    They do not count to `schedule_x_times`.
+    """
+    return occurrences.backfill(task_schedule_id, now=datetime.now(UTC), **body)
+
+
+def _created(schedule: TaskSchedule) -> dict[str, Any]:
+    return {"body": TaskScheduleOut().dump(schedule), "status": 201, "headers": _location(schedule)}
+
+
+def _triggered(task: Task) -> dict[str, Any]:
+    return {"body": TaskOut().dump(task), "status": 202, "headers": _task_location(task)}
+
+
+def _location(schedule: TaskSchedule) -> dict[str, str]:
+    return {"Location": url_for("task-schedules.get", task_schedule_id=schedule.task_schedule_id)}
+
+
+def _task_location(task: Task) -> dict[str, str]:
+    return {"Location": url_for("tasks.get", task_id=task.task_id)}

@@ -1,9 +1,11 @@
 """Task schedules, as they come in and go out."""
 
+from datetime import datetime
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
+from scheduler_app.models import CatchUp, LeftOut, Overlap
 from scheduler_app.schemas.fields import (
     Time,
     WholeNumber,
@@ -16,24 +18,81 @@ from scheduler_app.schemas.tasks import TaskOut, resolve_operation
 
 MAX_DAYS = 3_660
 MAX_TIMES = 2**31 - 1
+YEAR = 366 * 86_400  # seconds
+NO_NUL = validate.ContainsNoneOf("\0", error="Must not contain NUL.")
+
+CRON = "Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday); the last two days are ORed."
+RRULE = "The text of an RFC 5545 rule, without `RRULE:`, counted from `start_at`."
+OVERLAP = (
+    "When a task of the schedule has not finished: `allow` creates the next one all the same, `skip` leaves the time"
+    " out, `cancel_previous` cancels what has not finished."
+)
+CATCH_UP = (
+    "What becomes of times that were missed (by more than a minute) while no scheduler ran: `latest` creates one task"
+    " for the newest, `all` one for each, `none` nothing."
+)
 
 
-class ScheduleFields(Schema):
+class WholeSecond(Time):
+    """A fraction of a second is cut off."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        return super()._deserialize(value, attr, data, **kwargs).replace(microsecond=0)
+
+
+class RuleFields(Schema):
+    """When tasks are due. Exactly one kind of rule: every_x_days and/or every_x_hours, or cron, or rrule."""
+
+    every_x_days = WholeNumber(
+        1, MAX_DAYS, allow_none=True, metadata={"description": "A day is 24 h. With every_x_hours, the longer counts."}
+    )
+    every_x_hours = WholeNumber(
+        1, 24 * MAX_DAYS, allow_none=True, metadata={"description": "Exact hours from `start_at` on, without drift."}
+    )
+    cron = fields.String(
+        allow_none=True, validate=validate.Length(1, 200), metadata={"description": CRON, "example": "30 7 * * MON-FRI"}
+    )
+    rrule = fields.String(
+        allow_none=True,
+        validate=validate.Length(1, 500),
+        metadata={"description": RRULE, "example": "FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17;BYMINUTE=0"},
+    )
+    timezone = fields.String(
+        validate=validate.Length(1, 64),
+        metadata={
+            "description": "IANA name of the zone whose clock cron and rrule follow. A local time that the change of"
+            " the clocks leaves out fires at the gap's end; one that comes twice fires once.",
+            "example": "Europe/Bucharest",
+        },
+    )
+    start_at = WholeSecond(
+        allow_none=True, metadata={"description": "Nothing is due earlier; now when not given.", "example": None}
+    )
+    end_at = WholeSecond(allow_none=True, metadata={"description": "Nothing is due later.", "example": None})
+    schedule_x_times = WholeNumber(
+        1, MAX_TIMES, allow_none=True, metadata={"description": "Tasks at most; no limit when null.", "example": 2}
+    )
+
+
+class ScheduleFields(RuleFields):
     """What can be set when a schedule is created and changed later."""
 
     name = fields.String(
         allow_none=True,
-        validate=[validate.Length(1, 200), validate.ContainsNoneOf("\0", error="Must not contain NUL.")],
+        validate=[validate.Length(1, 200), NO_NUL],
         metadata={"description": "For people.", "example": "nightly report"},
     )
-    every_x_days = WholeNumber(
-        1, MAX_DAYS, allow_none=True, metadata={"description": "A day is 24 h. With every_x_hours, the longer counts."}
+    overlap = fields.String(
+        validate=validate.OneOf([choice.value for choice in Overlap]), metadata={"description": OVERLAP}
     )
-    every_x_hours = WholeNumber(1, 24 * MAX_DAYS, allow_none=True, metadata={"example": 1})
-    start_at = Time(allow_none=True, metadata={"description": "When the first task is due; at once when not given."})
-    end_at = Time(allow_none=True, metadata={"description": "No task is due later than this."})
-    schedule_x_times = WholeNumber(
-        1, MAX_TIMES, allow_none=True, metadata={"description": "Tasks at most; no limit when null.", "example": 2}
+    catch_up = fields.String(
+        validate=validate.OneOf([choice.value for choice in CatchUp]), metadata={"description": CATCH_UP}
+    )
+    catch_up_window = WholeNumber(
+        60, YEAR, metadata={"description": "Seconds: times missed by more are not caught up.", "example": 86_400}
+    )
+    pause_on_failure = fields.Boolean(
+        truthy={True}, falsy={False}, metadata={"description": "Pause when a task of it ends in ERROR."}
     )
 
 
@@ -69,6 +128,35 @@ class TaskScheduleChange(ScheduleFields):
         return {name: value for name, value in resolved.items() if name in given}
 
 
+class PauseRequest(Schema):
+    note = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=[validate.Length(1, 500), NO_NUL],
+        metadata={"description": "Why, for people.", "example": "the warehouse is being moved"},
+    )
+
+
+class UpcomingQuery(Schema):
+    limit = fields.Integer(load_default=10, validate=validate.Range(1, 50), metadata={"description": "Times at most."})
+
+
+class BackfillRequest(Schema):
+    """A stretch of the past: start counts, end does not."""
+
+    start = Time(required=True, metadata={"example": "2026-01-01T00:00:00Z"})
+    end = Time(required=True, metadata={"example": "2026-01-08T00:00:00Z"})
+
+
+class UpcomingOut(Schema):
+    """A time at which a task is due."""
+
+    utc = Time(metadata={"example": "2030-07-01T04:30:00Z"})
+    local = fields.DateTime(
+        format="iso", metadata={"description": "In the rule's zone.", "example": "2030-07-01T07:30:00+03:00"}
+    )
+
+
 class TaskScheduleOut(Schema):
     """A schedule and where it stands."""
 
@@ -80,17 +168,44 @@ class TaskScheduleOut(Schema):
     max_retries = fields.Integer(metadata={"example": 5})
     every_x_days = fields.Integer(allow_none=True)
     every_x_hours = fields.Integer(allow_none=True, metadata={"example": 1})
+    cron = fields.String(allow_none=True)
+    rrule = fields.String(allow_none=True)
+    timezone = fields.String(metadata={"example": "UTC"})
     start_at = Time(allow_none=True)
     end_at = Time(allow_none=True)
     schedule_x_times = fields.Integer(allow_none=True, metadata={"example": 2})
-    times_scheduled = fields.Integer(metadata={"description": "Tasks created so far.", "example": 1})
-    next_run_at = Time(allow_none=True, metadata={"description": "Null when it is over."})
+    times_scheduled = fields.Integer(
+        metadata={"description": "Tasks created so far, without those of triggers and backfills.", "example": 1}
+    )
+    overlap = fields.String(metadata={"enum": [choice.value for choice in Overlap], "example": "allow"})
+    catch_up = fields.String(metadata={"enum": [choice.value for choice in CatchUp], "example": "latest"})
+    catch_up_window = fields.Integer(metadata={"description": "Seconds.", "example": 86_400})
+    pause_on_failure = fields.Boolean(metadata={"example": False})
+    paused = fields.Boolean(metadata={"example": False})
+    pause_note = fields.String(allow_none=True, metadata={"description": "Why it is paused."})
+    next_run_at = Time(allow_none=True, metadata={"description": "Null when it is over or paused."})
     last_run_at = Time(allow_none=True, metadata={"description": "The latest time that became a task."})
     checked_scheduling_at = Time(allow_none=True, metadata={"description": "When the scheduler last acted on it."})
+    missed = fields.Integer(metadata={"description": "Times left out because they were late.", "example": 0})
+    skipped = fields.Integer(metadata={"description": "Times left out because of `overlap`.", "example": 0})
     created_at = Time()
 
 
+class LeftOutOut(Schema):
+    """A time that got no task."""
+
+    scheduled_for = fields.String(metadata={"format": "date-time", "example": "2030-07-01T04:30:00Z"})
+    reason = fields.String(
+        metadata={
+            "enum": [reason.value for reason in LeftOut],
+            "description": "`superseded`: missed, and a newer time as well. `too_late`: missed by more than"
+            " `catch_up_window`, or at all with `catch_up: none`. `overlap`: a task had not finished.",
+        }
+    )
+
+
 class TaskScheduleDetailOut(TaskScheduleOut):
-    """A schedule with its latest ten tasks, newest first."""
+    """A schedule with its latest ten tasks and the latest ten times that got none, newest first."""
 
     tasks = fields.List(fields.Nested(TaskOut))
+    left_out = fields.List(fields.Nested(LeftOutOut))

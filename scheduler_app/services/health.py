@@ -1,6 +1,7 @@
-"""Whether each part that is needed works."""
+"""Whether each part works."""
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import cache
 
 from alembic.runtime.migration import MigrationContext
@@ -11,11 +12,17 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app.extensions import broker, db
+from scheduler_app.services import schedulers
 
 
-def checks() -> dict[str, str]:
+def checks(*, now: datetime) -> dict[str, str]:
     """By part: "ok", or what is wrong."""
-    parts: dict[str, Callable[[], str]] = {"database": _database, "broker": _broker, "migrations": _migrations}
+    parts: dict[str, Callable[[], str]] = {
+        "database": _database,
+        "broker": _broker,
+        "migrations": _migrations,
+        "scheduler": lambda: _scheduler(now),
+    }
     return {name: _outcome(check) for name, check in parts.items()}
 
 
@@ -23,6 +30,7 @@ def _outcome(check: Callable[[], str]) -> str:
     try:
         return check()
     except (SQLAlchemyError, RedisError) as error:
+        db.session.rollback()
         return f"does not answer ({type(error).__name__})"
 
 
@@ -41,6 +49,16 @@ def _migrations() -> str:
         current = MigrationContext.configure(connection).get_current_revision()
     head = _head()
     return "ok" if current == head else f"at {current or 'nothing'}, not {head}; run: flask --app wsgi db upgrade"
+
+
+def _scheduler(now: datetime) -> str:
+    latest = next(iter(schedulers.find()), None)
+    if latest is None:
+        return "none is running"
+    silent = now - latest.scanned_at
+    if silent <= schedulers.SILENT_AFTER:
+        return "ok"
+    return f"no scan for {silent.total_seconds():.0f} s; the latest was by process {latest.pid} on {latest.host}"
 
 
 @cache

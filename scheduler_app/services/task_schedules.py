@@ -1,31 +1,43 @@
-"""Schedules: kept here, and fired when their time has come."""
+"""Schedules as they are kept: created, changed, paused, deleted."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Row, select, update
 
 from scheduler_app import recurrence
 from scheduler_app.database import begin_write
 from scheduler_app.errors import Invalid, TaskScheduleNotFound
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task, TaskSchedule
-from scheduler_app.recurrence import Rule
-from scheduler_app.services import dispatch
+from scheduler_app.recurrence import InvalidRule, Rule
+from scheduler_app.services.idempotency import Once
 
-RULE_FIELDS = ("every_x_days", "every_x_hours", "start_at")
+KINDS = (("every_x_days", "every_x_hours"), ("cron",), ("rrule",))  # of rule, by the fields that give it
+RULE_FIELDS = (*(field for kind in KINDS for field in kind), "timezone", "start_at")
+ONE_KIND = "Needed is exactly one kind of rule: every_x_days and/or every_x_hours, or cron, or rrule."
 LATEST_TASKS = 10
 
 
-def create(*, now: datetime, **fields: Any) -> TaskSchedule:
-    """The first task is due at start_at, or at once."""
-    schedule = TaskSchedule(created_at=now, anchor_at=fields.get("start_at") or now, times_scheduled=0, **fields)
-    _check(schedule)
-    schedule.next_run_at = recurrence.next_after(_rule(schedule), schedule.anchor_at - timedelta.resolution)
+def create(*, now: datetime, once: Once[TaskSchedule] | None = None, **fields: Any) -> TaskSchedule:
+    """The first task is due at the rule's first time from start_at and now on; that of an interval is at once."""
+    schedule = draft(now=now, **fields)
+    schedule.next_run_at = _next_time(schedule, just_before(now))
     db.session.add(schedule)
+    if once:
+        db.session.flush()
+        once.keep(schedule, now=now)
     db.session.commit()
+    return schedule
+
+
+def draft(*, now: datetime, **fields: Any) -> TaskSchedule:
+    """A schedule that is not kept; raises Invalid."""
+    known = {"timezone": "UTC"} | fields
+    schedule = TaskSchedule(created_at=now, anchor_at=_anchor(known.get("start_at"), now), times_scheduled=0, **known)
+    _check_period(schedule)
+    _check_rule(schedule, now)
     return schedule
 
 
@@ -36,8 +48,17 @@ def get(task_schedule_id: int) -> TaskSchedule:
     return schedule
 
 
+def lock(task_schedule_id: int) -> TaskSchedule:
+    """Opens a transaction in which nobody else changes, fires or deletes the schedule."""
+    begin_write()
+    schedule = db.session.get(TaskSchedule, task_schedule_id, with_for_update=True, populate_existing=True)
+    if schedule is None:
+        raise TaskScheduleNotFound(task_schedule_id)
+    return schedule
+
+
 def latest_tasks(task_schedule_id: int) -> Sequence[Task]:
-    """The tasks that it created last, newest first."""
+    """Those of its newest times, newest first."""
     query = select(Task).where(Task.task_schedule_id == task_schedule_id)
     return db.session.scalars(query.order_by(Task.scheduled_for.desc()).limit(LATEST_TASKS)).all()
 
@@ -53,120 +74,109 @@ def find(*, limit: int, cursor: int | None = None) -> tuple[Sequence[TaskSchedul
 
 def change(task_schedule_id: int, *, now: datetime, **fields: Any) -> TaskSchedule:
     """A changed rule counts from now: it neither makes up for the past nor fires twice."""
-    begin_write()
-    schedule = get(task_schedule_id)
+    schedule = lock(task_schedule_id)
     before = [getattr(schedule, name) for name in RULE_FIELDS]
     for name, value in fields.items():
         setattr(schedule, name, value)
-    _check(schedule)
+    _check_period(schedule)
     rule_changed = before != [getattr(schedule, name) for name in RULE_FIELDS]
     if rule_changed:
-        schedule.anchor_at = max(now, schedule.start_at or now)
-    if rule_changed or schedule.next_run_at is None:
-        schedule.next_run_at = recurrence.next_after(_rule(schedule), now)
-    if _is_over(schedule):
-        schedule.next_run_at = None
+        schedule.anchor_at = _anchor(schedule.start_at, now)
+        _check_rule(schedule, now)
+    if rule_changed or not _still_due(schedule):
+        schedule.next_run_at = _next_time(schedule, now)
     db.session.commit()
     return schedule
 
 
 def remove(task_schedule_id: int) -> None:
     """Its tasks stay, without schedule."""
-    db.session.delete(get(task_schedule_id))
+    db.session.delete(lock(task_schedule_id))
     db.session.commit()
 
 
-def fire_due(*, now: datetime, limit: int = 500) -> int:
-    """Creates the tasks of the schedules that are due, in one transaction; returns how many schedules it fired.
-
-    Any number of schedulers may do so at once: each takes schedules that no other has locked, and an occurrence that
-    has its task already gets no second one.
-    """
-    begin_write()
-    schedules = db.session.execute(_due(now, limit)).all()
-    if not schedules:
-        db.session.rollback()
-        return 0
-    occurrences = [_occurrence(schedule, now) for schedule in schedules]
-    tasks = _create_tasks(occurrences, now)
-    _advance(occurrences, now)
+def pause(task_schedule_id: int, *, note: str | None = None) -> TaskSchedule:
+    schedule = lock(task_schedule_id)
+    schedule.paused, schedule.pause_note, schedule.next_run_at = True, note, None
     db.session.commit()
-    dispatch.publish(tasks)
-    return len(schedules)
+    return schedule
 
 
-class Occurrence(NamedTuple):
-    """The time for which a schedule fires now, and when it fires next."""
-
-    schedule: Row[Any]
-    scheduled_for: datetime
-    next_run_at: datetime | None
-
-
-def _due(now: datetime, limit: int) -> Any:
-    query = select(*TaskSchedule.__table__.c).where(TaskSchedule.next_run_at <= now)
-    return query.order_by(TaskSchedule.next_run_at).limit(limit).with_for_update(skip_locked=True)
+def resume(task_schedule_id: int, *, now: datetime) -> TaskSchedule:
+    """It goes on from now: what fell in the pause is not caught up. Does nothing to one that is not paused."""
+    schedule = lock(task_schedule_id)
+    if schedule.paused:
+        schedule.paused, schedule.pause_note = False, None
+        schedule.next_run_at = _next_time(schedule, now)
+    db.session.commit()
+    return schedule
 
 
-def _occurrence(schedule: Row[Any], now: datetime) -> Occurrence:
-    # Of the times that were missed only the newest becomes a task.
-    rule = _rule(schedule)
-    newest, _ = recurrence.latest(rule, schedule.next_run_at, now)
-    used_up = schedule.schedule_x_times is not None and schedule.times_scheduled + 1 >= schedule.schedule_x_times
-    return Occurrence(schedule, newest or schedule.next_run_at, None if used_up else recurrence.next_after(rule, now))
-
-
-def _create_tasks(occurrences: Sequence[Occurrence], now: datetime) -> list[Row[Any]]:
-    insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(Task).on_conflict_do_nothing(index_elements=["task_schedule_id", "scheduled_for"])
-    rows = [_task(occurrence, now) for occurrence in occurrences]
-    returned = (Task.task_id, Task.claims, Task.operation, Task.priority)
-    return list(db.session.execute(statement.returning(*returned), rows))
-
-
-def _task(occurrence: Occurrence, now: datetime) -> dict[str, Any]:
-    copied = {name: getattr(occurrence.schedule, name) for name in ("operation", "params", "priority", "max_retries")}
-    return copied | {
-        "task_schedule_id": occurrence.schedule.task_schedule_id,
-        "scheduled_for": occurrence.scheduled_for,
-        "status": Status.PENDING,
-        "run_at": now,
-        "created_at": now,
-    }
-
-
-def _advance(occurrences: Sequence[Occurrence], now: datetime) -> None:
-    statement = (
-        update(TaskSchedule.__table__)  # type: ignore[arg-type]
-        .where(TaskSchedule.task_schedule_id == bindparam("fired_id"))
-        .values(
-            next_run_at=bindparam("next_time"),
-            last_run_at=bindparam("fired_for"),
-            times_scheduled=TaskSchedule.times_scheduled + 1,
-            checked_scheduling_at=now,
-        )
+def pause_after_failure(task_id: int) -> None:
+    """To be called in the transaction in which a task ends in ERROR: pauses its schedule, if that asks for it."""
+    failed = select(Task.task_schedule_id).where(Task.task_id == task_id, Task.status == Status.ERROR)
+    db.session.execute(
+        update(TaskSchedule)
+        .where(TaskSchedule.task_schedule_id == failed.scalar_subquery())
+        .where(TaskSchedule.pause_on_failure, ~TaskSchedule.paused)
+        .values(paused=True, pause_note=f"Task {task_id} ended in ERROR.", next_run_at=None)
+        .execution_options(synchronize_session=False)
     )
-    rows = [
-        {"fired_id": o.schedule.task_schedule_id, "next_time": o.next_run_at, "fired_for": o.scheduled_for}
-        for o in occurrences
-    ]
-    db.session.connection().execute(statement, rows)
 
 
-def _rule(schedule: TaskSchedule | Row[Any]) -> Rule:
-    every = recurrence.interval(schedule.every_x_days, schedule.every_x_hours)
-    return Rule(every=every, anchor=schedule.anchor_at, until=schedule.end_at)
+def rule_of(schedule: TaskSchedule | Row[Any]) -> Rule:
+    days, hours = schedule.every_x_days, schedule.every_x_hours
+    return Rule(
+        anchor=schedule.anchor_at,
+        every=recurrence.interval(days, hours) if days or hours else None,
+        cron=schedule.cron,
+        rrule=schedule.rrule,
+        timezone=schedule.timezone,
+        until=schedule.end_at,
+    )
 
 
-def _check(schedule: TaskSchedule) -> None:
-    if schedule.every_x_days is None and schedule.every_x_hours is None:
-        message = "Needed: every_x_days, every_x_hours or both."
-        raise Invalid("A schedule needs a rule.", {"json": {"every_x_hours": [message]}})
+def remaining(schedule: TaskSchedule | Row[Any]) -> int | None:
+    """How many tasks it may still create; None for any number."""
+    limit = schedule.schedule_x_times
+    return None if limit is None else max(limit - schedule.times_scheduled, 0)
+
+
+def just_before(now: datetime) -> datetime:
+    """The rule's time at this very second still lies ahead."""
+    return now.replace(microsecond=0) - timedelta.resolution
+
+
+def _anchor(start_at: datetime | None, now: datetime) -> datetime:
+    # Whole seconds, as clocks show them; rounded down, or "at once" would be up to a second away.
+    return (start_at or now).replace(microsecond=0)
+
+
+def _next_time(schedule: TaskSchedule, after: datetime) -> datetime | None:
+    if schedule.paused or remaining(schedule) == 0:
+        return None
+    return recurrence.next_after(rule_of(schedule), max(after, schedule.last_run_at or after))
+
+
+def _still_due(schedule: TaskSchedule) -> bool:
+    """Whether next_run_at stands after a change beside the rule."""
+    if schedule.next_run_at is None or remaining(schedule) == 0:
+        return False
+    return schedule.end_at is None or schedule.next_run_at <= schedule.end_at
+
+
+def _check_period(schedule: TaskSchedule) -> None:
     if schedule.end_at and schedule.end_at < (schedule.start_at or schedule.end_at):
         raise Invalid("A schedule ends after it starts.", {"json": {"end_at": ["Must not be before start_at."]}})
 
 
-def _is_over(schedule: TaskSchedule) -> bool:
-    used_up = schedule.schedule_x_times is not None and schedule.times_scheduled >= schedule.schedule_x_times
-    past_end = bool(schedule.end_at and schedule.next_run_at and schedule.next_run_at > schedule.end_at)
-    return used_up or past_end
+def _check_rule(schedule: TaskSchedule, now: datetime) -> None:
+    given = [name for kind in KINDS for name in kind if getattr(schedule, name) is not None]
+    if sum(any(name in given for name in kind) for kind in KINDS) != 1:
+        named = given or ["every_x_hours"]
+        raise Invalid("A schedule has one rule.", {"json": {name: [ONE_KIND] for name in named}})
+    try:
+        recurrence.check(rule_of(schedule), now.replace(microsecond=0))
+    except InvalidRule as error:
+        names = {"every": given[-1], "anchor": "start_at", "until": "end_at"}
+        raise Invalid("The rule is not valid.", {"json": {names.get(error.field, error.field): [str(error)]}}) from None

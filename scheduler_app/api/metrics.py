@@ -1,0 +1,73 @@
+"""/metrics, for Prometheus: read from the database and Redis when asked, so that any web process gives the same."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from flask import Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from redis import RedisError
+
+from scheduler_app.api.body import Blueprint
+from scheduler_app.services import queues, schedulers, workers
+
+QUEUE_FIGURES = {
+    "waiting": "Messages that wait for a worker.",
+    "oldest_waiting_seconds": "How long the task at the head of the queue has been due.",
+    "running": "Tasks that a worker runs.",
+    "retrying": "Tasks that wait for their next attempt.",
+    "dead_letters": "Tasks that ended in ERROR.",
+}
+
+blp = Blueprint("metrics", __name__, description="For monitoring.")
+
+
+@blp.route("/metrics", methods=["GET"])
+@blp.response(200, {"type": "string"}, content_type="text/plain")
+def metrics() -> Response:
+    """Read the figures of queues, workers and schedulers, in Prometheus' text format"""
+    return Response(generate_latest(Figures(datetime.now(UTC))), content_type=CONTENT_TYPE_LATEST)
+
+
+@dataclass(frozen=True)
+class Figures(Collector):
+    now: datetime
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._schedulers()
+        count, oldest = schedulers.due(now=self.now)
+        yield GaugeMetricFamily("backbeat_schedules_due", "Schedules whose time has come.", value=count)
+        yield GaugeMetricFamily(
+            "backbeat_schedules_due_oldest_seconds", "How late the latest of them is.", value=oldest
+        )
+        yield GaugeMetricFamily("backbeat_workers", "Worker processes that live.", value=len(workers.find()))
+        yield from self._queues()
+
+    def _schedulers(self) -> Iterator[Metric]:
+        labels = ("host", "pid")
+        scanned = GaugeMetricFamily("backbeat_scheduler_last_scan_timestamp_seconds", "Its latest scan.", labels=labels)
+        took = GaugeMetricFamily("backbeat_scheduler_scan_seconds", "How long its latest scan took.", labels=labels)
+        lag = GaugeMetricFamily(
+            "backbeat_scheduler_lag_seconds", "How late the tasks that it created last were, at most.", labels=labels
+        )
+        for scheduler in schedulers.find():
+            values = (scheduler.host, str(scheduler.pid))
+            scanned.add_metric(values, scheduler.scanned_at.timestamp())
+            took.add_metric(values, scheduler.scan_seconds)
+            if scheduler.lag_seconds is not None:
+                lag.add_metric(values, scheduler.lag_seconds)
+        yield from (scanned, took, lag)
+
+    def _queues(self) -> Iterator[Metric]:
+        try:
+            rows = queues.find(now=self.now)
+        except RedisError:
+            rows = []
+        yield GaugeMetricFamily("backbeat_broker_up", "Whether Redis answers.", value=bool(rows))
+        for figure, meaning in QUEUE_FIGURES.items():
+            family = GaugeMetricFamily(f"backbeat_queue_{figure}", meaning, labels=("priority",))
+            for row in rows:
+                family.add_metric([str(row["priority"])], row[figure] or 0)
+            yield family

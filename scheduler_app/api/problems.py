@@ -1,0 +1,108 @@
+"""The error answers in the specification: one shape, and for each operation those that it can give."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from apispec import APISpec, BasePlugin
+from marshmallow import Schema, fields
+from werkzeug.routing import Rule
+
+from scheduler_app.api.guard import OPEN
+
+MEANINGS = {
+    HTTPStatus.BAD_REQUEST: "The body cannot be read as JSON.",
+    HTTPStatus.UNAUTHORIZED: "The key is missing or wrong.",
+    HTTPStatus.FORBIDDEN: "Without a key, only this machine's own programs and pages are answered.",
+    HTTPStatus.NOT_FOUND: "There is none with this id.",
+    HTTPStatus.CONFLICT: "Its status does not allow that.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not sent as application/json.",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "The request is not valid; `errors` names what is wrong.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "What is needed to answer does not work; the same request can succeed later.",
+}
+HEADERS = {
+    status: {"headers": {name: {"description": meaning, "schema": {"type": "string"}}}}
+    for status, name, meaning in (
+        (HTTPStatus.UNAUTHORIZED, "WWW-Authenticate", "How to send the key."),
+        (HTTPStatus.SERVICE_UNAVAILABLE, "Retry-After", "Seconds to wait."),
+    )
+}
+OF_BODIES = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
+WITHOUT_DATABASE = ("health.livez", "operations.find")
+
+
+class Problem(Schema):
+    """Every error has this shape."""
+
+    code = fields.Integer(required=True, metadata={"description": "The HTTP status.", "example": 422})
+    status = fields.String(required=True, metadata={"example": "Unprocessable Entity"})
+    message = fields.String(
+        required=True, metadata={"description": "What is wrong.", "example": "The request is not valid."}
+    )
+    errors = fields.Dict(
+        metadata={"description": "By place and field.", "example": {"json": {"priority": ["Not a valid integer."]}}}
+    )
+
+
+class ErrorAnswers(BasePlugin):
+    """Adds to each operation the errors that follow from what it takes; a view only names those of its own."""
+
+    def __init__(self, *, keyed: bool) -> None:
+        self.keyed = keyed
+
+    def path_helper(
+        self,
+        path: str | None = None,
+        operations: dict[str, Any] | None = None,
+        parameters: list[dict[str, Any]] | None = None,
+        **_: Any,
+    ) -> None:
+        for parameter in parameters or ():
+            noun = parameter["name"].removesuffix("_id").replace("_", " ")
+            parameter.setdefault("description", f"Which {noun}.")
+
+    def operation_helper(
+        self, path: str | None = None, operations: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        rule: Rule = kwargs["rule"]
+        for operation in (operations or {}).values():
+            responses = {HTTPStatus(int(status)): response for status, response in operation["responses"].items()}
+            common = {status: status.name for status in self._errors(operation, rule)}
+            documented = common | {status: _in_shape(status, response) for status, response in responses.items()}
+            operation["responses"] = dict(sorted(documented.items()))
+            if self.keyed and rule.endpoint.startswith(OPEN):
+                operation["security"] = []
+
+    def _errors(self, operation: dict[str, Any], rule: Rule) -> Iterator[HTTPStatus]:
+        if "requestBody" in operation:
+            yield from OF_BODIES
+        if rule.arguments:
+            yield HTTPStatus.NOT_FOUND
+        if not self.keyed:
+            yield HTTPStatus.FORBIDDEN
+        elif not rule.endpoint.startswith(OPEN):
+            yield HTTPStatus.UNAUTHORIZED
+        if rule.endpoint not in WITHOUT_DATABASE:
+            yield HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def register_responses(spec: APISpec) -> None:
+    """Those that operations refer to by the status's name."""
+    spec.components.schema("Problem", schema=Problem)
+    for status, meaning in MEANINGS.items():
+        response = _in_shape(status, {"description": meaning, **HEADERS.get(status, {})})
+        spec.components.response(status.name, response, lazy=True)
+
+
+def _in_shape(status: HTTPStatus, response: Any) -> Any:
+    """An error that was only described has the one shape; a name refers to what has it already."""
+    if status < HTTPStatus.BAD_REQUEST or isinstance(response, str):
+        return response
+    example = {"code": status.value, "status": status.phrase, "message": response["description"]}
+    return {"content": {"application/json": {"schema": "Problem", "example": example}}} | response

@@ -1,0 +1,61 @@
+"""Each kind of rule, and each way to deal with what goes wrong, as requests that can be tried."""
+
+from typing import Any
+
+Examples = dict[str, dict[str, Any]]
+
+RULES: Examples = {
+    "interval": {
+        "summary": "every hour, twice",
+        "description": "Exact hours or days, counted from `start_at`, or from now on. They do not drift.",
+        "value": {"every_x_hours": 1, "schedule_x_times": 2},
+    },
+    "interval_from": {
+        "summary": "every three days, from a given time on",
+        "description": "A day is 24 h, whatever the clocks do. With `every_x_hours` as well, the longer one counts.",
+        "value": {"every_x_days": 3, "start_at": "2040-01-01T06:00:00Z", "end_at": "2040-12-31T00:00:00Z"},
+    },
+    "cron": {
+        "summary": "working days at 07:30 in Bucharest",
+        "description": "Minute, hour, day of month, month, day of week. Where both day fields are given, either one"
+        " may match. It follows the local clock, through every change of it.",
+        "value": {"cron": "30 7 * * MON-FRI", "timezone": "Europe/Bucharest"},
+    },
+    "cron_minutes": {
+        "summary": "every 15 minutes in office hours",
+        "description": "`*/15` is a step, `9-17` a range, `1,15` a list.",
+        "value": {"cron": "*/15 9-17 * * *", "timezone": "America/New_York"},
+    },
+    "rrule": {
+        "summary": "the last Friday of each month at 17:00",
+        "description": "A rule of RFC 5545, for what cron can't say.",
+        "value": {"rrule": "FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17;BYMINUTE=0", "timezone": "Europe/London"},
+    },
+    "rrule_anchored": {
+        "summary": "every second Monday, ten times",
+        "description": "`INTERVAL` and `COUNT` are counted from `start_at`, which also gives the time of the day.",
+        "value": {
+            "rrule": "FREQ=WEEKLY;INTERVAL=2;BYDAY=MO;COUNT=10",
+            "start_at": "2040-01-02T08:00:00+01:00",
+            "timezone": "Europe/Berlin",
+        },
+    },
+}
+
+CONTROLS: Examples = {
+    "careful": {
+        "summary": "never two at once, every missed time caught up, stop at the first failure",
+        "description": "`overlap`, `catch_up` and `pause_on_failure` together.",
+        "value": {
+            "cron": "0 * * * *",
+            "overlap": "skip",
+            "catch_up": "all",
+            "catch_up_window": 3_600,
+            "pause_on_failure": True,
+        },
+    },
+}
+
+SCHEDULES: Examples = {
+    name: example | {"value": {"operation": "5+10"} | example["value"]} for name, example in (RULES | CONTROLS).items()
+}

@@ -1,0 +1,139 @@
+"""What the scheduler does: creates the tasks of the schedules that are due."""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, Select, bindparam, select, update
+
+from scheduler_app.database import begin_write
+from scheduler_app.extensions import db
+from scheduler_app.models import LeftOut, Overlap, Task, TaskSchedule
+from scheduler_app.services import control, dispatch
+from scheduler_app.services.bulk import as_table
+from scheduler_app.services.due_times import Decision, decide
+from scheduler_app.services.occurrences import COPIED, create_tasks
+from scheduler_app.services.task_schedules import remaining, rule_of
+
+log = logging.getLogger(__name__)
+
+KEPT = 10  # times left out that a schedule shows
+
+Decided = Sequence[tuple[Row[Any], Decision]]
+
+
+def fire_due(*, now: datetime, limit: int = 500) -> list[timedelta]:
+    """Creates the tasks of schedules that are due, in one transaction; returns how late each of these schedules was.
+
+    Any number of schedulers may do so at once: each takes schedules that no other has locked, and a time that has its
+    task already gets no second one.
+    """
+    begin_write()
+    schedules = db.session.execute(_due(now, limit)).all()
+    if not schedules:
+        db.session.rollback()
+        return []
+    unfinished = _unfinished(schedules)
+    decided = [(schedule, _decide(schedule, unfinished, now)) for schedule in schedules]
+    _cancel_previous(decided, unfinished, now)
+    tasks = create_tasks([(schedule, moment) for schedule, decision in decided for moment in decision.create], now=now)
+    _advance(decided, Counter(task.task_schedule_id for task in tasks), now)
+    _record(decided)
+    db.session.commit()
+    dispatch.publish(tasks)
+    return [now - schedule.next_run_at for schedule in schedules]
+
+
+def _due(now: datetime, limit: int) -> Select[Any]:
+    columns = [column for column in TaskSchedule.__table__.c if column.name not in COPIED]
+    query = select(*columns).where(TaskSchedule.next_run_at <= now)
+    return query.order_by(TaskSchedule.next_run_at).limit(limit).with_for_update(skip_locked=True)
+
+
+def _unfinished(schedules: Sequence[Row[Any]]) -> dict[int, list[int]]:
+    """The tasks that have not finished, by schedule, of the schedules that care."""
+    caring = [schedule.task_schedule_id for schedule in schedules if schedule.overlap != Overlap.ALLOW]
+    found: dict[int, list[int]] = defaultdict(list)
+    if caring:
+        query = select(Task.task_schedule_id, Task.task_id).where(Task.task_schedule_id.in_(caring))
+        for task in db.session.execute(query.where(Task.finished_at.is_(None))):
+            found[task.task_schedule_id].append(task.task_id)
+    return found
+
+
+def _decide(schedule: Row[Any], unfinished: dict[int, list[int]], now: datetime) -> Decision:
+    """A schedule whose rule can't be evaluated is paused, so that it does not hold up the others."""
+    try:
+        return decide(schedule, rule_of(schedule), busy=schedule.task_schedule_id in unfinished, now=now)
+    except Exception as error:
+        log.exception("task schedule %d is paused: its rule cannot be evaluated", schedule.task_schedule_id)
+        return Decision([], [], None, f"Its rule cannot be evaluated: {error!r}"[:500])
+
+
+def _cancel_previous(decided: Decided, unfinished: dict[int, list[int]], now: datetime) -> None:
+    previous = [
+        task_id
+        for schedule, decision in decided
+        if schedule.overlap == Overlap.CANCEL_PREVIOUS and decision.create
+        for task_id in unfinished.get(schedule.task_schedule_id, ())
+    ]
+    if previous:
+        control.cancel_all(previous, now=now)
+
+
+def _advance(decided: Decided, created: Counter[int], now: datetime) -> None:
+    rows = [_advanced(schedule, decision, created[schedule.task_schedule_id]) for schedule, decision in decided]
+    new = as_table(("id", "next_run_at", "last_run_at", "times_scheduled"), rows)
+    values = {name: new.c[name] for name in ("next_run_at", "last_run_at", "times_scheduled")}
+    statement = update(TaskSchedule).where(TaskSchedule.task_schedule_id == new.c.id)
+    db.session.execute(
+        statement.values(checked_scheduling_at=now, **values).execution_options(synchronize_session=False)
+    )
+
+
+def _advanced(
+    schedule: Row[Any], decision: Decision, created: int
+) -> tuple[int, datetime | None, datetime | None, int]:
+    left = remaining(schedule)
+    over = left is not None and created >= left
+    return (
+        schedule.task_schedule_id,
+        None if over else decision.next_run_at,
+        max(decision.create, default=schedule.last_run_at),
+        schedule.times_scheduled + created,
+    )
+
+
+def _record(decided: Decided) -> None:
+    """What went other than it should: times left out, and rules that can't be evaluated."""
+    names = ("missed", "skipped", "left_out", "paused", "pause_note")
+    statement = (
+        update(TaskSchedule.__table__)  # type: ignore[arg-type]
+        .where(TaskSchedule.task_schedule_id == bindparam("id"))
+        .values({name: bindparam(f"new_{name}") for name in names})
+    )
+    rows = [_recorded(schedule, decision) for schedule, decision in decided if decision.left_out or decision.problem]
+    if rows:
+        db.session.connection().execute(statement, rows)
+
+
+def _recorded(schedule: Row[Any], decision: Decision) -> dict[str, Any]:
+    skipped = sum(reason == LeftOut.OVERLAP for _, reason in decision.left_out)
+    return {
+        "id": schedule.task_schedule_id,
+        "new_missed": schedule.missed + len(decision.left_out) - skipped,
+        "new_skipped": schedule.skipped + skipped,
+        "new_left_out": _latest_left_out(schedule, decision),
+        "new_paused": decision.problem is not None,
+        "new_pause_note": decision.problem,
+    }
+
+
+def _latest_left_out(schedule: Row[Any], decision: Decision) -> list[dict[str, str]]:
+    new = [
+        {"scheduled_for": moment.isoformat().replace("+00:00", "Z"), "reason": reason}
+        for moment, reason in reversed(decision.left_out[-KEPT:])
+    ]
+    return [*new, *schedule.left_out][:KEPT]

@@ -1,0 +1,107 @@
+"""The times of a schedule, and the tasks that stand for them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from scheduler_app import recurrence
+from scheduler_app.errors import Invalid
+from scheduler_app.extensions import db
+from scheduler_app.models import Status, Task, TaskSchedule, UTCDateTime
+from scheduler_app.recurrence import Rule
+from scheduler_app.services import dispatch, task_schedules
+from scheduler_app.services.bulk import as_table
+from scheduler_app.services.idempotency import Once
+
+FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_BACKFILL = 1_000  # tasks a call
+Occurrence = tuple[TaskSchedule | Row[Any], datetime]
+
+RETURNED = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.task_schedule_id)
+COPIED = ("operation", "params", "priority", "max_retries")  # from the schedule to its tasks
+
+
+def upcoming(task_schedule_id: int, *, limit: int) -> list[dict[str, datetime]]:
+    """The next times, in UTC and in the schedule's zone; none while it is paused."""
+    schedule = task_schedules.get(task_schedule_id)
+    if schedule.next_run_at is None:
+        return []
+    return _next_times(schedule, schedule.next_run_at - timedelta.resolution, limit)
+
+
+def preview(*, now: datetime, limit: int, **rule: Any) -> list[dict[str, datetime]]:
+    """The same for a rule that is not kept."""
+    return _next_times(task_schedules.draft(now=now, **rule), task_schedules.just_before(now), limit)
+
+
+def trigger(task_schedule_id: int, *, now: datetime, once: Once[Task] | None = None) -> Task:
+    """A task at once, whatever the schedule's rule, overlap and pause say."""
+    schedule = task_schedules.lock(task_schedule_id)
+    # Rules fire at whole seconds: a time between two of them is never taken by an occurrence.
+    moment = now.replace(microsecond=now.microsecond or 1)
+    while not (created := create_tasks([(schedule, moment)], now=now)):
+        moment += timedelta.resolution
+    [task] = _tasks(created)
+    if once:
+        once.keep(task, now=now)
+    db.session.commit()
+    dispatch.publish(created)
+    return task
+
+
+def backfill(task_schedule_id: int, *, start: datetime, end: datetime, now: datetime) -> Sequence[Task]:
+    """Creates tasks for the times in [start, end) that have none."""
+    if not start < end <= now:
+        raise Invalid("Backfill is for a stretch of the past.", {"json": {"end": ["After start, not in the future."]}})
+    schedule = task_schedules.lock(task_schedule_id)
+    times = recurrence.between(_unbounded(schedule), start, end, MAX_BACKFILL + 1)
+    if len(times) > MAX_BACKFILL:
+        message = f"At most {MAX_BACKFILL} times a call: end at {times[-1]:%Y-%m-%dT%H:%M:%SZ}, then go on from there."
+        raise Invalid("That is too much at once.", {"json": {"end": [message]}})
+    created = create_tasks([(schedule, moment) for moment in times], now=now)
+    db.session.commit()
+    dispatch.publish(created)
+    return _tasks(created)
+
+
+def _unbounded(schedule: TaskSchedule) -> Rule:
+    """A cron rule without start_at has no beginning: its times may be older than the schedule."""
+    rule = task_schedules.rule_of(schedule)
+    return replace(rule, anchor=FIRST) if rule.cron and schedule.start_at is None else rule
+
+
+def _tasks(created: Sequence[Row[Any]]) -> Sequence[Task]:
+    query = select(Task).where(Task.task_id.in_([task.task_id for task in created]))
+    return db.session.scalars(query.order_by(Task.scheduled_for)).all()
+
+
+def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Row[Any]]:
+    """Inserts a task for each time of a schedule that has none yet; the caller commits, then publishes."""
+    if not occurrences:
+        return []
+    chosen = as_table(("id", "moment_at"), [(schedule.task_schedule_id, moment) for schedule, moment in occurrences])
+    values = {name: getattr(TaskSchedule, name) for name in COPIED} | {
+        "task_schedule_id": TaskSchedule.task_schedule_id,
+        "scheduled_for": chosen.c.moment_at,
+        "status": literal(Status.PENDING.value),
+        "attempts": literal(0),
+        "claims": literal(0),
+        "run_at": literal(now, UTCDateTime),
+        "created_at": literal(now, UTCDateTime),
+    }
+    rows = select(*values.values()).where(TaskSchedule.task_schedule_id == chosen.c.id)
+    insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(Task).from_select(list(values), rows)
+    unless_there = statement.on_conflict_do_nothing(index_elements=["task_schedule_id", "scheduled_for"])
+    return list(db.session.execute(unless_there.returning(*RETURNED)))
+
+
+def _next_times(schedule: TaskSchedule, after: datetime, limit: int) -> list[dict[str, datetime]]:
+    left = task_schedules.remaining(schedule)
+    times = recurrence.upcoming(task_schedules.rule_of(schedule), after, limit if left is None else min(limit, left))
+    zone = recurrence.zone(schedule.timezone)
+    return [{"utc": moment, "local": moment.astimezone(zone)} for moment in times]

@@ -1,0 +1,59 @@
+"""Who schedules: each scheduler process writes down its latest scan, so that a silent one is noticed."""
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from scheduler_app.extensions import db
+from scheduler_app.models import Scheduler, TaskSchedule
+from scheduler_app.services.firing import fire_due
+
+SILENT_AFTER = timedelta(seconds=30)
+FORGOTTEN_AFTER = timedelta(hours=1)
+
+
+def scan(*, now: datetime) -> int:
+    """Fires a batch of what is due; returns how many schedules that were."""
+    began = time.perf_counter()
+    lags = fire_due(now=now)
+    _record(now, time.perf_counter() - began, lags)
+    return len(lags)
+
+
+def leave() -> None:
+    """For a scheduler that ends."""
+    db.session.execute(delete(Scheduler).filter_by(**_identity()))
+    db.session.commit()
+
+
+def find() -> Sequence[Scheduler]:
+    """Those that have scanned within the last hour, the latest first."""
+    return db.session.scalars(select(Scheduler).order_by(Scheduler.scanned_at.desc())).all()
+
+
+def due(*, now: datetime) -> tuple[int, float]:
+    """How many schedules are due, and for how many seconds the one that has waited longest."""
+    query = select(func.count(), func.min(TaskSchedule.next_run_at)).where(TaskSchedule.next_run_at <= now)
+    count, oldest = db.session.execute(query).one()
+    return count, (now - oldest).total_seconds() if oldest else 0.0
+
+
+def _record(now: datetime, seconds: float, lags: list[timedelta]) -> None:
+    latest: dict[str, Any] = {"scanned_at": now, "scan_seconds": seconds}
+    if lags:
+        latest["lag_seconds"] = max(lags).total_seconds()
+    insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(Scheduler).values(**_identity(), **latest)
+    db.session.execute(statement.on_conflict_do_update(index_elements=["host", "pid"], set_=latest))
+    db.session.execute(delete(Scheduler).where(Scheduler.scanned_at < now - FORGOTTEN_AFTER))
+    db.session.commit()
+
+
+def _identity() -> dict[str, Any]:
+    return {"host": socket.gethostname()[:255], "pid": os.getpid()}

@@ -1,0 +1,199 @@
+"""What becomes of times that are due: overlap, catch-up, failures. Time is passed in."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import update
+
+from scheduler_app.extensions import db
+from scheduler_app.models import Task, TaskSchedule
+from scheduler_app.operations import PermanentError
+from scheduler_app.services import attempts, due_times
+from scheduler_app.services.attempts import Attempt
+from scheduler_app.services.firing import KEPT, fire_due
+from tests.schedules import DAY, HOUR, MINUTE, NOON, create, fired, look, next_run_at, tasks_of
+
+pytestmark = pytest.mark.usefixtures("context")
+
+
+def fire_all(now: datetime) -> None:
+    while fire_due(now=now):
+        pass
+
+
+def finish(schedule_id: int) -> None:
+    done = update(Task).where(Task.task_schedule_id == schedule_id).values(status="SUCCESS", finished_at=NOON)
+    db.session.execute(done)
+    db.session.commit()
+
+
+def claim(schedule_id: int) -> Attempt:
+    """A worker begins the newest task of the schedule."""
+    task_id = tasks_of(schedule_id)[-1].task_id
+    db.session.rollback()
+    attempt = attempts.claim(task_id, 0, worker_id="here", now=NOON)
+    assert attempt
+    return attempt
+
+
+def left_out(schedule_id: int) -> list[tuple[datetime, str]]:
+    shown = look(schedule_id).left_out
+    return [(datetime.fromisoformat(entry["scheduled_for"]), entry["reason"]) for entry in shown]
+
+
+def counters(schedule_id: int) -> tuple[int, int, int]:
+    schedule = look(schedule_id)
+    return schedule.times_scheduled, schedule.missed, schedule.skipped
+
+
+def hours(*numbers: float) -> list[datetime]:
+    return [NOON + number * HOUR for number in numbers]
+
+
+def test_latest_catches_up_the_newest_time_and_records_the_others(app: Flask) -> None:
+    schedule = create(every_x_hours=1)
+    fire_all(NOON + 3.5 * HOUR)
+    assert fired(schedule) == hours(3)
+    assert left_out(schedule) == [(time, "superseded") for time in hours(2, 1, 0)]
+    assert counters(schedule) == (1, 3, 0)
+    assert next_run_at(schedule) == NOON + 4 * HOUR
+
+
+def test_all_catches_up_every_time(app: Flask) -> None:
+    schedule = create(every_x_hours=1, catch_up="all", catch_up_window=100 * 3600)
+    fire_all(NOON + 49.5 * HOUR)
+    assert fired(schedule) == hours(*range(50))
+    assert counters(schedule) == (50, 0, 0)
+    assert next_run_at(schedule) == NOON + 50 * HOUR
+
+
+def test_none_catches_up_nothing(app: Flask) -> None:
+    schedule = create(every_x_hours=1, catch_up="none")
+    fire_all(NOON + 2 * HOUR + MINUTE * 2)
+    assert fired(schedule) == []
+    assert left_out(schedule) == [(time, "too_late") for time in hours(2, 1, 0)]
+    assert counters(schedule) == (0, 3, 0)
+    fire_all(NOON + 3 * HOUR + MINUTE / 2)
+    assert fired(schedule) == hours(3)
+
+
+@pytest.mark.parametrize(("catch_up", "expected"), [("all", (4, 5)), ("latest", (5,))])
+def test_times_outside_the_window_are_not_caught_up(app: Flask, catch_up: str, expected: tuple[int, ...]) -> None:
+    schedule = create(every_x_hours=1, catch_up=catch_up, catch_up_window=7_200)
+    fire_all(NOON + 5.5 * HOUR)
+    assert fired(schedule) == hours(*expected)
+    assert left_out(schedule)[-4:] == [(time, "too_late") for time in hours(3, 2, 1, 0)]
+    assert look(schedule).missed == 6 - len(expected)
+
+
+def test_when_even_the_newest_time_is_outside_the_window_there_is_no_task(app: Flask) -> None:
+    schedule = create(every_x_hours=24, catch_up_window=3_600)
+    fire_all(NOON + 2 * HOUR)
+    assert (fired(schedule), counters(schedule)) == ([], (0, 1, 0))
+    assert next_run_at(schedule) == NOON + DAY
+
+
+def test_of_thousands_of_missed_times_all_are_counted_and_the_newest_shown(app: Flask) -> None:
+    schedule = create(cron="* * * * *")
+    fire_all(NOON + 2 * DAY)
+    assert fired(schedule) == [NOON + 2 * DAY]
+    assert counters(schedule) == (1, 2 * 1440, 0)
+    assert len(left_out(schedule)) == KEPT
+    assert left_out(schedule)[0] == (NOON + 2 * DAY - MINUTE, "superseded")
+
+
+def test_one_pass_looks_at_a_bounded_number_of_times(app: Flask) -> None:
+    later = NOON + 1000 * DAY
+    backlog, other = create(cron="* * * * *", catch_up="all"), create(every_x_hours=1, now=later)
+    fire_due(now=later)
+    assert look(backlog).missed == due_times.MAX_TIMES + 1
+    assert len(fired(other)) == 1
+
+
+def test_skip_leaves_a_time_out_while_a_task_has_not_finished(app: Flask) -> None:
+    schedule, other = create(every_x_hours=1, overlap="skip"), create(every_x_hours=1)
+    for hour in (0, 1):
+        fire_all(NOON + hour * HOUR)
+    finish(schedule)
+    fire_all(NOON + 2 * HOUR)
+    assert (fired(schedule), fired(other)) == (hours(0, 2), hours(0, 1, 2))
+    assert (left_out(schedule), counters(schedule)) == ([(NOON + HOUR, "overlap")], (2, 0, 1))
+
+
+def test_a_skipped_time_does_not_use_up_schedule_x_times(app: Flask) -> None:
+    schedule = create(every_x_hours=1, overlap="skip", schedule_x_times=2)
+    for hour in (0, 1, 2):
+        fire_all(NOON + hour * HOUR)
+    finish(schedule)
+    fire_all(NOON + 3 * HOUR)
+    assert (fired(schedule), next_run_at(schedule)) == (hours(0, 3), None)
+
+
+def test_cancel_previous_cancels_what_waits_and_asks_what_runs_to_stop(app: Flask) -> None:
+    schedule = create(every_x_hours=1, overlap="cancel_previous")
+    fire_all(NOON)
+    fire_all(NOON + HOUR)
+    [first, second] = tasks_of(schedule)
+    assert (first.status, second.status) == ("CANCELLED", "PENDING")
+    claim(schedule)
+    fire_all(NOON + 2 * HOUR)
+    [_, second, third] = tasks_of(schedule)
+    assert (second.status, second.cancel_requested, third.status) == ("STARTED", True, "PENDING")
+
+
+@pytest.mark.parametrize(("overlap", "expected"), [("skip", 0), ("cancel_previous", 3)])
+def test_caught_up_times_overlap_as_if_each_had_come_on_its_own(app: Flask, overlap: str, expected: int) -> None:
+    schedule = create(every_x_hours=1, overlap=overlap, catch_up="all")
+    fire_all(NOON + 3.5 * HOUR)
+    assert fired(schedule) == hours(expected)
+    assert counters(schedule) == (1, 0, 3)
+
+
+def test_catching_up_stops_at_schedule_x_times(app: Flask) -> None:
+    schedule = create(every_x_hours=1, catch_up="all", schedule_x_times=3)
+    fire_all(NOON + 9 * HOUR)
+    assert (fired(schedule), next_run_at(schedule)) == (hours(0, 1, 2), None)
+    assert counters(schedule) == (3, 0, 0)
+
+
+def test_a_rule_that_cannot_be_evaluated_pauses_its_schedule_and_no_other(app: Flask) -> None:
+    poison, other = create(cron="* * * * *"), create(every_x_hours=1)
+    broken = update(TaskSchedule).where(TaskSchedule.task_schedule_id == poison).values(timezone="Atlantis/Capital")
+    db.session.execute(broken)
+    db.session.commit()
+    fire_all(NOON)
+    assert (fired(poison), fired(other)) == ([], [NOON])
+    assert look(poison).paused
+    assert "cannot be evaluated" in (look(poison).pause_note or "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "paused"),
+    [
+        ({"pause_on_failure": True, "max_retries": 0}, True),
+        ({"pause_on_failure": True, "max_retries": 1}, False),
+        ({"max_retries": 0}, False),
+    ],
+)
+def test_a_task_that_ends_in_error_pauses_its_schedule_if_asked_to(
+    app: Flask, fields: dict[str, Any], paused: bool
+) -> None:
+    schedule = create(every_x_hours=1, **fields)
+    fire_all(NOON)
+    attempt = claim(schedule)
+    attempts.fail(attempt, RuntimeError("broken"), now=NOON)
+    note = f"Task {attempt.task_id} ended in ERROR." if paused else None
+    assert (look(schedule).paused, look(schedule).pause_note) == (paused, note)
+    assert (next_run_at(schedule) is None) is paused
+
+
+def test_a_cancelled_task_that_fails_does_not_pause_its_schedule(app: Flask) -> None:
+    schedule = create(every_x_hours=1, overlap="cancel_previous", pause_on_failure=True)
+    fire_all(NOON)
+    attempt = claim(schedule)
+    fire_all(NOON + HOUR)
+    attempts.fail(attempt, PermanentError("stopped"), now=NOON + HOUR)
+    assert tasks_of(schedule)[0].status == "CANCELLED"
+    assert not look(schedule).paused
