@@ -1,6 +1,14 @@
 """Web entry point: `gunicorn wsgi:app`, and `flask --app wsgi db upgrade`."""
 
-from scheduler_app import create_app
-from scheduler_app.config import Settings
+import sys
 
-app = create_app(Settings.load())
+from scheduler_app import create_app
+from scheduler_app.config import Settings, SettingsError
+
+APP_LOAD_ERROR = 4  # gunicorn ends with this code of a worker's; after any other it would start workers for ever
+
+try:
+    app = create_app(Settings.load())
+except SettingsError as error:
+    print(error, file=sys.stderr)
+    sys.exit(APP_LOAD_ERROR)

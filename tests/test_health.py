@@ -1,0 +1,88 @@
+"""Probes: /livez says that the process lives, /readyz which part does not work."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_migrate import downgrade, upgrade
+
+from scheduler_app import create_app
+from scheduler_app.config import Settings
+from scheduler_app.extensions import db
+from tests.servers import Valkey
+
+NO_ANSWER = "does not answer (OperationalError)"
+
+
+@pytest.fixture
+def probe(environ: dict[str, str]) -> Iterator[Callable[..., FlaskClient]]:
+    """A client of an application with some settings changed."""
+    apps: list[Flask] = []
+
+    def probe(**extra: str) -> FlaskClient:
+        apps.append(create_app(Settings.from_env(environ | extra)))
+        return apps[-1].test_client()
+
+    yield probe
+    for app in apps:
+        with app.app_context():
+            db.engine.dispose()
+
+
+def wrong(client: FlaskClient) -> dict[str, str]:
+    """What /readyz says of the parts that do not work; no scheduler runs here."""
+    started = time.monotonic()
+    answer = client.get("/readyz")
+    assert time.monotonic() - started < 2
+    checks: dict[str, str] = answer.json["checks"]
+    found = {part: outcome for part, outcome in checks.items() if outcome != "ok" and part != "scheduler"}
+    assert (answer.status_code, answer.json["status"]) == ((503, "unavailable") if found else (200, "degraded"))
+    return found
+
+
+def test_all_is_well(client: FlaskClient) -> None:
+    assert client.get("/livez").json == {"status": "ok"}
+    assert wrong(client) == {}
+
+
+def test_a_broker_that_is_down_is_named_until_it_is_back(probe: Callable[..., FlaskClient], own_valkey: Valkey) -> None:
+    client = probe(REDIS_URL=own_valkey.url)
+    assert wrong(client) == {}
+    own_valkey.kill()
+    assert wrong(client) == {"broker": "does not answer (ConnectionError)"}
+    assert client.get("/livez").status_code == 200
+    own_valkey.start()
+    assert wrong(client) == {}
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "unix:///nothing/here"])
+def test_a_broker_that_is_not_there_is_named(probe: Callable[..., FlaskClient], url: str) -> None:
+    assert list(wrong(probe(REDIS_URL=url))) == ["broker"]
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:s3cret@127.0.0.1:1/d", "sqlite:////proc/self/nothing.db"])
+def test_a_database_that_is_not_there_is_named_without_its_password(
+    probe: Callable[..., FlaskClient], url: str
+) -> None:
+    client = probe(DATABASE_URL=url)
+    assert wrong(client) == {"database": NO_ANSWER, "migrations": NO_ANSWER}
+    assert client.get("/livez").status_code == 200
+    answer = client.get("/tasks/")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert "s3cret" not in answer.text
+
+
+@pytest.mark.parametrize("revision", ["base", "-1"])
+def test_migrations_that_are_not_at_their_head_are_named(app: Flask, client: FlaskClient, revision: str) -> None:
+    with app.app_context():
+        downgrade(revision=revision)
+    try:
+        found = wrong(client)
+    finally:
+        with app.app_context():
+            upgrade()
+    assert list(found) == ["migrations"]
+    assert found["migrations"].endswith("; run: flask --app wsgi db upgrade")
+    assert wrong(client) == {}

@@ -1,0 +1,73 @@
+"""GET /operations/: what a task can do, with the JSON Schema of its parameters."""
+
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from flask.testing import FlaskClient
+
+from scheduler_app.operations import registered
+from tests import trial_operations  # noqa: F401 (registers them)
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # one kind is enough here
+
+
+@pytest.fixture
+def listed(client: FlaskClient) -> dict[str, dict[str, Any]]:
+    answer = client.get("/operations/")
+    assert answer.status_code == 200
+    return {operation["name"]: operation for operation in answer.json}
+
+
+def test_every_registered_operation_is_listed_by_name(listed: dict[str, dict[str, Any]]) -> None:
+    assert list(listed) == sorted(listed) == [operation.name for operation in registered()]
+    assert {"calculate", "http_request"} <= listed.keys()
+
+
+def test_an_operation_shows_its_description_and_limits(listed: dict[str, dict[str, Any]]) -> None:
+    spin = listed["trial.spin"]
+    assert (spin["description"], spin["max_retries"], spin["time_limit"]) == ("Never ends by itself.", 0, 0.5)
+    assert all(operation["description"] for operation in listed.values())
+
+
+def test_every_schema_is_json_schema(listed: dict[str, dict[str, Any]]) -> None:
+    for operation in listed.values():
+        jsonschema_rs.meta.validate(operation["params"])
+        assert operation["params"]["type"] == "object"
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("calculate", {"expression": "4+7"}),
+        ("http_request", {"url": "http://127.0.0.1/"}),
+        ("http_request", {"url": "http://127.0.0.1/", "method": "POST", "json": [1], "headers": {"X-A": "1"}}),
+        ("trial.fail", {}),
+    ],
+)
+def test_what_a_schema_allows_is_taken(
+    client: FlaskClient, listed: dict[str, dict[str, Any]], name: str, params: dict[str, Any]
+) -> None:
+    assert jsonschema_rs.is_valid(listed[name]["params"], params)
+    assert client.post("/tasks/?", json={"operation": name, "params": params}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("calculate", {}),
+        ("calculate", {"expression": 7}),
+        ("calculate", {"expression": "4+7", "more": 1}),
+        ("http_request", {"method": "GET"}),
+        ("http_request", {"url": "http://127.0.0.1/", "method": "FETCH"}),
+        ("http_request", {"url": "http://127.0.0.1/", "timeout": 0}),
+        ("trial.fail", {"any": 1}),
+    ],
+)
+def test_what_a_schema_forbids_is_refused(
+    client: FlaskClient, listed: dict[str, dict[str, Any]], name: str, params: dict[str, Any]
+) -> None:
+    assert not jsonschema_rs.is_valid(listed[name]["params"], params)
+    answer = client.post("/tasks/", json={"operation": name, "params": params})
+    assert answer.status_code == 422
+    assert list(answer.json["errors"]["json"]) == ["params"]

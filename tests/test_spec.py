@@ -1,0 +1,145 @@
+"""/openapi.json: valid, complete, and true."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import jsonschema_rs
+import pytest
+import schemathesis
+from flask import Flask
+from flask.testing import FlaskClient
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from scheduler_app import create_app
+from scheduler_app.config import Settings
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # one kind is enough here
+
+KEY = "0123456789abcdef"
+PROBLEM = {"$ref": "#/components/schemas/Problem"}
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+BOUNDED = hypothesis.settings(
+    max_examples=15, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
+)
+
+
+@pytest.fixture
+def spec(client: FlaskClient) -> dict[str, Any]:
+    document: dict[str, Any] = client.get("/openapi.json").json
+    return document
+
+
+@pytest.fixture
+def keyed_spec(environ: dict[str, str]) -> dict[str, Any]:
+    app = create_app(Settings.from_env(environ | {"BACKBEAT_API_KEY": KEY}))
+    document: dict[str, Any] = app.test_client().get("/openapi.json").json
+    return document
+
+
+def operations(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
+    """The name of each, such as `GET /tasks/`, what is said of it, and its parameters."""
+    for path, item in spec["paths"].items():
+        of_path = item.pop("parameters", [])
+        for method, operation in item.items():
+            yield f"{method.upper()} {path}", operation, [*of_path, *operation.get("parameters", [])]
+
+
+def resolved(spec: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    for name in part.get("$ref", "#").split("/")[1:]:
+        spec = spec[name]
+    return spec if "$ref" in part else part
+
+
+def test_the_specification_is_valid_openapi_3_1(app: Flask, spec: dict[str, Any]) -> None:
+    assert spec["openapi"] == "3.1.0"
+    schemathesis.openapi.from_wsgi("/openapi.json", app).validate()
+    for schema in spec["components"]["schemas"].values():
+        jsonschema_rs.meta.validate(schema)
+
+
+def test_every_reference_leads_somewhere(spec: dict[str, Any]) -> None:
+    text = json.dumps(spec)
+    for reference in {part.split('"')[0] for part in text.split('"$ref": "')[1:]}:
+        assert resolved(spec, {"$ref": reference})
+
+
+def test_every_operation_has_a_summary_and_describes_its_parameters(spec: dict[str, Any]) -> None:
+    for name, operation, parameters in operations(spec):
+        assert operation["summary"], name
+        assert operation["tags"], name
+        assert [p["name"] for p in parameters if not p.get("description")] == [], name
+
+
+def test_every_body_has_an_example_that_its_schema_allows(spec: dict[str, Any]) -> None:
+    for name, operation, _ in operations(spec):
+        if "requestBody" in operation:
+            body = operation["requestBody"]["content"]["application/json"]
+            examples = [body["example"]] if "example" in body else [e["value"] for e in body["examples"].values()]
+            assert examples, name
+            validator = jsonschema_rs.validator_for({**body["schema"], "components": spec["components"]})
+            for example in examples:
+                validator.validate(example)
+
+
+def test_every_error_has_the_one_shape_and_an_example(spec: dict[str, Any]) -> None:
+    for name, operation, _ in operations(spec):
+        for status, response in operation["responses"].items():
+            if status >= "400" and name != "GET /readyz":
+                content = resolved(spec, response)["content"]["application/json"]
+                assert content["schema"] == PROBLEM, (name, status)
+                example = resolved(spec, response)["content"]["application/json"]["example"]
+                assert str(example["code"]) == status, name
+
+
+def test_every_operation_names_the_errors_that_follow_from_what_it_takes(spec: dict[str, Any]) -> None:
+    for name, operation, parameters in operations(spec):
+        expected = {"403"}
+        expected |= {"400", "413", "415", "422"} if "requestBody" in operation else set()
+        expected |= {"404"} if "{" in name else set()
+        expected |= {"422"} if any(p["in"] == "query" for p in parameters) else set()
+        expected |= {"503"} if name not in ("GET /livez", "GET /operations/") else set()
+        assert expected <= operation["responses"].keys(), name
+        assert not {"401", "default"} & operation["responses"].keys(), name
+
+
+def test_with_a_key_the_specification_says_where_it_is_needed(keyed_spec: dict[str, Any]) -> None:
+    assert keyed_spec["security"] == [{"apiKey": []}]
+    assert keyed_spec["components"]["securitySchemes"]["apiKey"] == {"type": "http", "scheme": "bearer"}
+    for name, operation, _ in operations(keyed_spec):
+        is_open = name in ("GET /livez", "GET /readyz")
+        assert (operation.get("security") == []) == is_open, name
+        assert ("401" in operation["responses"]) != is_open, name
+        assert "403" not in operation["responses"], name
+
+
+def test_the_key_is_not_in_the_specification(keyed_spec: dict[str, Any]) -> None:
+    assert KEY not in json.dumps(keyed_spec)
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
+def test_any_request_is_answered_as_the_specification_says(app: Flask, mode: schemathesis.GenerationMode) -> None:
+    """Both those that it allows and those that it does not."""
+    for result in schemathesis.openapi.from_wsgi("/openapi.json", app).get_all_operations():
+        operation = result.ok()
+        try:
+            strategy = operation.as_strategy(generation_mode=mode)
+            BOUNDED(hypothesis.seed(0)(hypothesis.given(strategy)(check)))()
+        except hypothesis.errors.Unsatisfiable:
+            assert mode.is_negative, operation.label  # of nothing that is taken, nothing can be wrong
+
+
+def check(case: schemathesis.Case) -> None:
+    case.call_and_validate(checks=CHECKS)

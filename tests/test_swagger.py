@@ -1,0 +1,103 @@
+"""Swagger UI in a real browser, against a real server: it works, and loads nothing from elsewhere."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+
+from tests.processes import Process
+
+pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # one kind is enough here
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        missing = f"no browser on this machine: none of {', '.join(BROWSERS)}"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def server(start: Callable[..., Process]) -> str:
+    """The URL of a web process."""
+    command = ("-m", "gunicorn", "wsgi:app", "--no-control-socket", "--worker-class", "gthread", "--threads", "4")
+    web = start(*command, "--bind", "127.0.0.1:0", ready="Booting worker")
+    listening = re.search(r"Listening at: (http://127\.0\.0\.1:\d+)", web.output)
+    assert listening
+    return listening[1]
+
+
+class Watch:
+    """What a page asks for, and complains about."""
+
+    def __init__(self, page: Page) -> None:
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        page.on("request", self._request)
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _request(self, request: Request) -> None:
+        self.requests.append(request.url)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.errors.append(message.text)
+
+    def asked_elsewhere(self, server: str) -> list[str]:
+        return [url for url in self.requests if not url.startswith((f"{server}/", "data:"))]
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1200, "height": 1600})
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("path", ["/swagger/", "/swagger"])
+def test_the_page_shows_every_operation_and_loads_nothing_from_elsewhere(page: Page, server: str, path: str) -> None:
+    watch = Watch(page)
+    page.goto(server + path)
+    expect(page.locator(".info .title")).to_contain_text("Backbeat")
+    spec = json.loads(page.request.get(f"{server}/openapi.json").text())
+    count = sum(len(item.keys() - {"parameters"}) for item in spec["paths"].values())
+    expect(page.locator(".opblock")).to_have_count(count)
+    assert watch.asked_elsewhere(server) == []
+    assert watch.errors == []
+
+
+def test_a_task_can_be_posted_from_the_page(page: Page, server: str) -> None:
+    watch = Watch(page)
+    page.goto(f"{server}/swagger/")
+    post = page.locator(".opblock-post", has=page.locator('[data-path="/tasks/"]'))
+    post.locator(".opblock-summary-control").click()
+    post.get_by_role("button", name="Try it out").click()
+    post.get_by_role("button", name="Execute").click()
+    answer = post.locator(".live-responses-table .response")
+    expect(answer.locator(".response-col_status")).to_contain_text("202")
+    expect(answer).to_contain_text('"status": "PENDING"')
+    assert f"{server}/tasks/" in watch.requests
+    assert watch.asked_elsewhere(server) == []
+    assert watch.errors == []
