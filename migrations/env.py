@@ -12,8 +12,11 @@ LOCK = 7_420_137_001  # any number of ours: of several processes that migrate at
 
 def run_migrations() -> None:
     options = current_app.extensions["migrate"].configure_args
-    with db.engine.connect() as connection:
-        context.configure(connection=connection, target_metadata=models.Base.metadata, **options)
+    # SQLite takes its lock before the first look, and does all or nothing: its driver does not begin by itself here.
+    with db.engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection:
+        context.configure(
+            connection=connection, target_metadata=models.Base.metadata, transactional_ddl=True, **options
+        )
         with context.begin_transaction():
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})

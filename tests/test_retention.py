@@ -46,6 +46,7 @@ def test_it_deletes_a_batch_at_a_time(app: Flask, monkeypatch: pytest.MonkeyPatc
 def test_the_failures_of_a_task_go_with_it(app: Flask) -> None:
     create(1, status=Status.PENDING, finished_at=None)
     [task_id] = db.session.scalars(select(Task.task_id))
+    db.session.rollback()
     attempt = attempts.claim(task_id, 0, worker_id="w", now=NOW - 31 * DAY)
     assert attempt
     attempts.fail(attempt, RuntimeError("no"), now=NOW - 31 * DAY)
