@@ -9,13 +9,15 @@ from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any
 
-from sqlalchemy import Connection, Engine, PoolProxiedConnection, event, make_url, text
+from sqlalchemy import Connection, Engine, ExceptionContext, PoolProxiedConnection, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 
 BUSY_TIMEOUT = 30  # seconds that a writer on SQLite waits for the others
+GOODBYES = {"57P01", "57P02", "57P03", "25P03"}  # PostgreSQL's last words to a session: shut down, crashed, idle …
+IDLE_TIMEOUT = 10  # seconds between two statements of a transaction, after which PostgreSQL ends it
 
 
 _turn = threading.Lock()  # of the threads that write to SQLite: its own way to wait is to sleep, ever longer
@@ -38,6 +40,9 @@ def prepare(engine: Engine, *, worker: bool) -> None:
         # What a power cut takes from a worker is only done again; what was accepted must stay.
         event.listen(engine, "connect", partial(_configure_sqlite, synchronous="NORMAL" if worker else "FULL"))
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "connect", _configure_postgresql)
+        event.listen(engine, "handle_error", _tell_disconnect)
 
 
 def begin_write() -> None:
@@ -107,6 +112,18 @@ def _configure_sqlite(connection: SQLiteConnection, record: object, *, synchrono
     connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver
     for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _configure_postgresql(connection: Any, record: object) -> None:
+    # What a process holds that stands still, or whose machine is gone, others wait for: the reaper among them.
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}s'")
+    connection.commit()
+
+
+def _tell_disconnect(context: ExceptionContext) -> None:
+    # The driver notices only at the next statement, which would be the rollback: that would fail where nobody expects.
+    if getattr(context.original_exception, "sqlstate", None) in GOODBYES:
+        context.is_disconnect = True
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -88,13 +88,21 @@ def test_a_failed_task_is_retried_with_all_its_attempts_before_it(client: FlaskC
     worker()
     [task_id] = submit(client, {"operation": "trial.give_up"})
     [failed] = finished(client, [task_id])
-    answer = client.post(f"/tasks/{task_id}/retry/")
-    assert (answer.status_code, answer.json["status"], answer.json["attempts"]) == (202, "PENDING", 0)
-    assert answer.json["finished_at"] is None
+    assert client.post(f"/tasks/{task_id}/retry/").status_code == 202
     again = eventually(lambda: len((task := get(client, task_id))["failures"]) == 2 and task)
     assert (again["status"], again["attempts"]) == ("ERROR", 1)
     assert [failure["attempt"] for failure in again["failures"]] == [1, 1]
     assert again["failures"][0] == failed["failures"][0]
+
+
+@pytest.mark.parametrize("status", [Status.ERROR, Status.CANCELLED])
+def test_a_retried_task_is_as_if_newly_posted(client: FlaskClient, status: Status) -> None:
+    [task_id] = submit(client, {"operation": "1+1"})
+    posted = get(client, task_id)
+    set_status(client, [task_id], status)
+    answer = client.post(f"/tasks/{task_id}/retry/")
+    assert answer.status_code == 202
+    assert get(client, task_id) == posted | {"run_at": answer.json["run_at"]}
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.RETRYING, Status.STARTED, Status.SUCCESS])
@@ -104,6 +112,14 @@ def test_only_what_has_failed_or_was_cancelled_can_be_retried(client: FlaskClien
     answer = client.post(f"/tasks/{task_id}/retry/")
     assert answer.status_code == 409
     assert status in answer.json["message"]
+
+
+def test_a_retry_has_a_message_of_its_own_beside_one_that_is_about_to_go(client: FlaskClient, valkey: Any) -> None:
+    [task_id] = submit(client, {"operation": "1+1"})
+    client.post(f"/tasks/{task_id}/cancel/")
+    client.post(f"/tasks/{task_id}/retry/")
+    messages = [f"{task_id}.0".encode(), f"{task_id}.1".encode()]
+    assert valkey.client.lrange("dramatiq:tasks.p5", 0, -1) == messages
 
 
 @pytest.mark.parametrize("call", ["cancel", "retry"])

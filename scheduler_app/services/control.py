@@ -63,6 +63,7 @@ def retry_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> lis
 def _start_again(task_ids: Sequence[int], now: datetime) -> list[int]:
     statement = _update(Task.task_id.in_(task_ids), Task.status.in_(RETRIABLE)).values(
         status=Status.PENDING,
+        claims=Task.claims + 1,  # a message of its own: the one before may be about to be acknowledged
         attempts=0,
         run_at=now,
         finished_at=None,

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from marshmallow import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from scheduler_app.broker import GiveBack
 from scheduler_app.extensions import db
@@ -109,9 +110,9 @@ def _patiently(change: Callable[[], T], *, last_word: float) -> T:
     while True:
         try:
             return change()
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
             db.session.rollback()
-            log.warning("the database does not answer; again in %.1f s: %s", delay, error.orig)
+            log.warning("the database does not answer; again in %.1f s: %s", delay, error)
         if stopping.wait(delay):
             gave_up_at = gave_up_at or time.monotonic() + last_word
             if time.monotonic() >= gave_up_at:

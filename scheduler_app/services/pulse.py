@@ -40,9 +40,11 @@ class Pulse(threading.Thread):
         self._away = False  # the database does not answer
 
     def start(self) -> None:
-        """Returns once the worker's row is there: before that it must not claim anything."""
-        while not self._perform() and not self._stopping.wait(INTERVAL):
-            pass
+        """The worker's row comes before its first task; if the database is away, within SETTLED of the first claim.
+
+        It does not wait for the database: until a worker has booted, dramatiq does not stop it.
+        """
+        self._perform()
         super().start()
 
     def run(self) -> None:
@@ -53,27 +55,26 @@ class Pulse(threading.Thread):
         """Takes leave; when the database does not answer, the row is left to the reaper."""
         self._stopping.set()
         self.join()
-        with self.app.app_context():
-            try:
+        try:
+            with self.app.app_context():
                 workers.leave(self.worker["worker_id"], now=database.clock())
-            except SQLAlchemyError as error:
-                log.warning("could not take leave: %s", error)
+        except SQLAlchemyError as error:
+            log.warning("could not take leave: %s", error)
 
-    def _perform(self) -> bool:
-        with self.app.app_context():
-            try:
+    def _perform(self) -> None:
+        try:
+            with self.app.app_context():  # leaving it rolls back, which can fail as well
                 if time.monotonic() >= self._next_beat:
                     self._beat()
                 if tasks := running_tasks():
                     _hear_cancellations(tasks)
                     _write_progress(tasks)
-            except SQLAlchemyError as error:
-                if not self._away:
-                    log.warning("the database does not answer: %s", error)
-                self._away = True
-            else:
-                self._away = False
-            return not self._away
+        except SQLAlchemyError as error:
+            if not self._away:
+                log.warning("the database does not answer: %s", error)
+            self._away = True
+        else:
+            self._away = False
 
     def _beat(self) -> None:
         now = database.clock()

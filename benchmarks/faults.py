@@ -1,0 +1,222 @@
+"""Harms a whole system again and again while tasks are posted, and counts what that cost.
+
+`python -m benchmarks.faults --faults 1000` prints a table in Markdown. Each task counts for the first fault after it
+was accepted. Recovery is the time from a fault until all that was accepted before it had finished. Faults of workers
+come in rounds of their own, because they take longest; in the others only short tasks count for the recovery.
+"""
+
+import argparse
+import os
+import random
+import signal
+import statistics
+import tempfile
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+
+from sqlalchemy import select
+
+from scheduler_app.models import Task
+from tests.servers import Postgres
+from tests.system import Account, Client, Service, System, account, unfinished
+
+ROUND = 44  # faults
+PAUSE = (0.6, 1.6)  # seconds between two of them
+WORKER_PAUSE = (0.5, 2.5)  # seconds between the faults of two workers
+FROZEN = 15.0  # seconds for which a worker stands still: longer than it takes to be taken for dead
+STUCK = 60.0  # seconds after which a task that is not final counts as stuck
+WORKERS = 4
+ALL = "all"
+
+Faults = dict[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Harm:
+    name: str
+    at: float  # as time.time()
+    quick: bool  # only short tasks tell how long it took to recover
+
+
+@dataclass
+class Run:
+    system: System
+    client: Client
+    postgres: Postgres | None
+    harms: list[Harm] = field(default_factory=list)
+    stuck: set[int] = field(default_factory=set)
+
+    def round(self, faults: int) -> None:
+        """Harms all but the workers, one thing at a time; then each worker, some while others are being missed."""
+        for _ in range(faults - WORKERS):
+            quick = self._quick_faults()
+            name = random.choice(list(quick))
+            self._harm(name, quick[name], quick=True)
+            time.sleep(random.uniform(*PAUSE))
+        self.settle()
+        for service in random.sample(self.system.workers, WORKERS):
+            worker = self._worker_faults(service)
+            name = random.choice(list(worker))
+            self._harm(name, worker[name], quick=False)
+            time.sleep(random.uniform(*WORKER_PAUSE))
+        self.settle()
+
+    def settle(self) -> None:
+        """Until all that has been accepted is final, or counts as stuck."""
+        accepted = set(self.client.accepted) - self.stuck
+        deadline = time.monotonic() + STUCK
+        while waiting := [row for row in unfinished(self.system) if row.task_id in accepted]:
+            if time.monotonic() > deadline:
+                print(f"stuck: {waiting}", flush=True)
+                self.stuck.update(row.task_id for row in waiting)
+                return
+            time.sleep(0.1)
+
+    def _harm(self, name: str, do: Callable[[], object], *, quick: bool) -> None:
+        self.harms.append(Harm(name, time.time(), quick))
+        do()
+
+    def _quick_faults(self) -> Faults:
+        first, second = self.system.schedulers
+        redis = self.system.valkey
+
+        def stop_redis(seconds: float = 0, *, lose_data: bool = False) -> None:
+            redis.kill()
+            if lose_data:
+                redis.lose_data()
+            time.sleep(seconds)
+            redis.start()
+
+        faults: Faults = {
+            "web killed": self.system.web.kill,
+            "a scheduler killed": first.kill,
+            "both schedulers killed": lambda: (first.kill(), second.kill()),
+            "a worker stopped (SIGTERM)": random.choice(self.system.workers).terminate,
+            "Redis killed": stop_redis,
+            "Redis away for 2 s": lambda: stop_redis(2),
+            "Redis restarted without its data": lambda: stop_redis(lose_data=True),
+            "Redis flushed": redis.client.flushall,
+        }
+        if self.postgres:
+            faults["PostgreSQL away for 2 s"] = self._stop_postgres
+        return faults
+
+    def _stop_postgres(self) -> None:
+        assert self.postgres
+        self.postgres.stop()
+        time.sleep(2)
+        self.postgres.start()
+
+    def _worker_faults(self, service: Service) -> Faults:
+        def kill_child() -> None:
+            if row := self.system.worker_of(service):
+                with suppress(ProcessLookupError):
+                    os.kill(row.pid, signal.SIGKILL)
+
+        def freeze() -> None:
+            self.system.freeze(service)
+            threading.Timer(FROZEN, service.signal, (signal.SIGCONT,)).start()
+
+        return {
+            "worker killed": service.kill,
+            "the worker's child killed": kill_child,
+            "worker frozen for 15 s": freeze,
+        }
+
+
+def main() -> None:
+    options = arguments()
+    random.seed(options.seed)
+    with running(options.database) as run:
+        print(f"seed {options.seed}, logs in {run.system.folder}", flush=True)
+        with run.client.posting():
+            began = time.monotonic()
+            while (left := options.faults - len(run.harms)) > 0 and time.monotonic() - began < options.seconds:
+                run.round(max(WORKERS, min(left, ROUND)))
+                progress = f"{len(run.harms)} faults, {len(run.client.accepted)} tasks, {len(run.stuck)} stuck"
+                print(f"{time.monotonic() - began:.0f} s: {progress}", flush=True)
+        run.settle()
+        print(table(run, account(run.system, run.client.accepted)), flush=True)
+        print(f"\nanswers to the posts: {dict(run.client.answers)}; the slowest took {run.client.slowest:.1f} s")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=3600, help="no further round after so many")
+    parser.add_argument("--database", choices=("postgresql", "sqlite"), default="postgresql")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    return parser.parse_args()
+
+
+@contextmanager
+def running(database: str) -> Iterator[Run]:
+    """A system on a new database."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    postgres = Postgres() if database == "postgresql" else None
+    try:
+        if postgres:
+            postgres.sql("CREATE DATABASE backbeat")
+        url = postgres.url("backbeat") if postgres else f"sqlite:///{folder}/backbeat.db"
+        system = System(url, folder, workers=WORKERS)
+        try:
+            yield Run(system, Client(system.url, random.Random(random.random()), pause=0.08), postgres)
+        finally:
+            system.close()
+    finally:
+        if postgres:
+            postgres.close()
+
+
+def table(run: Run, result: Account) -> str:
+    """In Markdown, a row a fault and one for all."""
+    counts = {"tasks": run.client.accepted, "lost": result.lost, "stuck": run.stuck, "run twice": result.run_twice}
+    attributed = {name: by_fault(run, tasks) for name, tasks in counts.items()}
+    seconds = recoveries(run, result)
+    lines = [
+        "| fault | times | tasks | lost | stuck | run twice | recovery p50 (s) | max (s) |",
+        "| --- |" + " ---: |" * 7,
+    ]
+    for name in [*sorted(seconds), ALL]:
+        own = [recovery for fault in (seconds if name == ALL else [name]) for recovery in seconds[fault]]
+        cells = [len(own), *(counter.total() if name == ALL else counter[name] for counter in attributed.values())]
+        lines.append(f"| {name} | {' | '.join(map(str, cells))} | {statistics.median(own):.1f} | {max(own):.1f} |")
+    return "\n".join([*lines, *(f"wrong: {problem}" for problem in result.wrong)])
+
+
+def by_fault(run: Run, tasks: Iterable[int]) -> Counter[str]:
+    times = [harm.at for harm in run.harms]
+    names = [*(harm.name for harm in run.harms), "after the last"]
+    return Counter(names[bisect_left(times, run.client.accepted[task_id])] for task_id in tasks)
+
+
+def recoveries(run: Run, result: Account) -> dict[str, list[float]]:
+    """Seconds from each harm until the end of the last task that was accepted before it."""
+    rows = run.system.rows(select(Task.task_id, Task.params).where(Task.operation == "fault.work"))
+    ends = {row.task_id: (row.params["seconds"], result.finished.get(row.task_id)) for row in rows}
+    found: dict[str, list[float]] = {}
+    for quick in (True, False):
+        considered = [
+            (run.client.accepted[task_id], end.timestamp())
+            for task_id, (seconds, end) in ends.items()
+            if end and task_id in run.client.accepted and (seconds < 1 or not quick)
+        ]
+        considered.sort()
+        accepted = [at for at, _ in considered]
+        latest = [0.0, *accumulate((end for _, end in considered), max)]
+        for harm in run.harms:
+            if harm.quick == quick:
+                end = latest[bisect_left(accepted, harm.at)]
+                found.setdefault(harm.name, []).append(max(0.0, end - harm.at))
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Real faults on a whole system: nothing that was accepted is lost, and nothing sticks."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from sqlalchemy import select
+
+from scheduler_app.models import Failure, Status, Task
+from tests.processes import Process, eventually
+from tests.servers import Postgres, Valkey
+from tests.system import Account, Client, Service, System, account, settled
+
+RECOVERY = 30  # seconds; it takes up to 20, but the machine may be busy with something else
+
+
+@dataclass
+class Trial:
+    """A harm while tasks are posted, and the account after it."""
+
+    system: System
+    client: Client
+    random: random.Random
+    harms: dict[str, float] = field(default_factory=dict)  # when each was done
+
+    @contextmanager
+    def posting(self, *, before: int = 100, after: int = 100) -> Iterator[None]:
+        """Posts on until so many tasks more were accepted; the harm is done at a random moment after the first ones."""
+        with self.client.posting():
+            self.accept(before)
+            time.sleep(self.random.uniform(0, 0.3))  # any moment will do
+            yield
+            self.accept(after)
+
+    def accept(self, count: int) -> None:
+        wanted = len(self.client.accepted) + count
+        eventually(lambda: len(self.client.accepted) >= wanted, within=RECOVERY)
+
+    def harm(self, name: str, do: Callable[[], object]) -> None:
+        self.harms[name] = time.time()
+        do()
+
+    def check(self) -> Account:
+        """Prints what it took; fails when anything is lost, stuck or wrong."""
+        stuck = settled(self.system, within=RECOVERY)
+        result = account(self.system, self.client.accepted)
+        for name, at in self.harms.items():
+            seconds = result.recovery(self.client.accepted, at)
+            print(
+                f"{name}: {len(result.finished)} tasks, {len(result.run_twice)} run twice, recovered in {seconds:.1f} s"
+            )
+        assert (stuck, result.lost, result.wrong) == ([], [], [])
+        return result
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def postgres_or_none(request: pytest.FixtureRequest) -> Iterator[Postgres | None]:
+    if request.param == "sqlite":
+        yield None
+        return
+    server = Postgres()
+    server.sql("CREATE DATABASE backbeat")
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def system(postgres_or_none: Postgres | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    folder = tmp_path_factory.mktemp("faults")
+    url = postgres_or_none.url("backbeat") if postgres_or_none else f"sqlite:///{folder}/backbeat.db"
+    system = System(url, folder)
+    yield system
+    system.close()
+
+
+@pytest.fixture
+def trial(system: System) -> Trial:
+    eventually(system.ready, within=RECOVERY)
+    seed = int.from_bytes(os.urandom(4))
+    print(f"seed {seed}")
+    return Trial(system, Client(system.url, random.Random(seed)), random.Random(seed))
+
+
+def test_the_web_process_is_killed_during_posts(trial: Trial) -> None:
+    for number in range(2):
+        with trial.posting():
+            trial.harm(f"web killed ({number})", trial.system.web.kill)
+    trial.check()
+
+
+def test_both_schedulers_are_killed(trial: Trial) -> None:
+    first, second = trial.system.schedulers
+    with trial.posting():
+        trial.harm("scheduler killed", first.kill)
+    with trial.posting():
+        trial.harm("both schedulers killed", lambda: (first.kill(), second.kill()))
+    trial.check()
+
+
+def test_redis_is_killed_and_comes_back_with_its_file(trial: Trial) -> None:
+    with trial.posting():
+        trial.harm("Redis killed", trial.system.valkey.kill)
+        trial.system.valkey.start()
+    trial.check()
+
+
+def test_redis_loses_its_data(trial: Trial) -> None:
+    valkey = trial.system.valkey
+    with trial.posting():
+        trial.harm("Redis flushed", valkey.client.flushall)
+    with trial.posting():
+        trial.harm("Redis restarted without its data", valkey.kill)
+        valkey.lose_data()
+        valkey.start()
+    trial.check()
+
+
+def test_posts_are_accepted_while_redis_is_away(trial: Trial) -> None:
+    with trial.posting():
+        trial.harm("Redis away", trial.system.valkey.kill)
+        trial.accept(200)
+        trial.system.valkey.start()
+    trial.check()
+    assert set(trial.client.answers) == {"202"}
+
+
+def test_posts_are_answered_503_while_the_database_is_away(trial: Trial, postgres_or_none: Postgres | None) -> None:
+    if postgres_or_none is None:
+        pytest.skip("SQLite is a file")
+    client = trial.client
+    with trial.posting():
+        trial.harm("PostgreSQL away", postgres_or_none.stop)
+        eventually(lambda: client.answers["503"] >= 10)
+        postgres_or_none.start()
+    trial.check()
+    assert set(client.answers) == {"202", "503"}
+    assert client.slowest < 10
+
+
+def test_a_stopped_worker_leaves_nothing_behind(trial: Trial) -> None:
+    service = trial.system.workers[0]
+    trial.client.post(*[{"operation": "fault.work", "params": {"seconds": 1}}] * 15)
+    with trial.posting():
+        busy(trial.system, service)
+        row = trial.system.worker_of(service)
+        assert row
+        process = service.popen
+        trial.harm("worker stopped", service.terminate)
+        assert process.wait(RECOVERY) == 0
+        left = select(Task.task_id).where(Task.worker_id == row.worker_id, Task.status == Status.STARTED)
+        assert trial.system.rows(left) == []
+    assert trial.check().run_twice == []
+    lost = select(Failure).where(Failure.type == "WorkerLost", Failure.task_id.in_(trial.client.accepted))
+    assert trial.system.rows(lost) == []
+
+
+def test_workers_die_or_stand_still(trial: Trial) -> None:
+    system, client = trial.system, trial.client
+    killed, frozen = system.workers
+    # It kills the worker's process only; the harm below the master as well.
+    [killer] = client.post({"operation": "fault.kill_worker", "max_retries": 1})
+    del client.accepted[killer]
+    eventually(lambda: status(system, killer) == Status.STARTED)
+    eventually(system.ready)
+    client.post(*[{"operation": "fault.work", "params": {"seconds": 2}}] * 20)
+    with trial.posting():
+        busy(system, killed)
+        trial.harm("worker killed", killed.kill)
+        busy(system, frozen)
+        trial.harm("worker stopped by SIGSTOP", lambda: system.freeze(frozen))
+        row = system.worker_of(frozen)
+        assert row
+    with trial.posting(after=10):
+        eventually(lambda: system.worker_of(frozen) != row, within=RECOVERY)
+        frozen.signal(signal.SIGCONT)
+        eventually(lambda: "came too late, dropped" in frozen.log.read_text())
+    eventually(lambda: status(system, killer) == Status.ERROR, within=2 * RECOVERY)
+    trial.check()
+    [task] = system.rows(select(Task.attempts, Task.error).where(Task.task_id == killer))
+    assert (task.attempts, task.error["type"]) == (2, "WorkerLost")
+
+
+def test_a_worker_that_boots_without_its_database_can_be_stopped(own_valkey: Valkey) -> None:
+    environ = {"DATABASE_URL": "postgresql://postgres@/backbeat?host=/nowhere", "REDIS_URL": own_valkey.url}
+    worker = Process(("-m", "dramatiq", "actors.worker", "--processes", "1"), os.environ | environ, "ready for action")
+    try:
+        worker.wait_until_ready()
+        assert worker.stop(within=10) == 0
+    finally:
+        worker.kill()
+
+
+def busy(system: System, service: Service) -> None:
+    eventually(lambda: system.running_on(service), within=RECOVERY)
+
+
+def status(system: System, task_id: int) -> str:
+    [row] = system.rows(select(Task.status).where(Task.task_id == task_id))
+    return row.status
