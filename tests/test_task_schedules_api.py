@@ -213,7 +213,7 @@ BAD_RULES: list[tuple[dict[str, Any], str]] = [
 def test_a_rule_that_cannot_be_is_refused_at_once(client: FlaskClient, rule: dict[str, Any], named: str) -> None:
     began = time.process_time()
     answer = client.post("/task-schedules/", json={"operation": "1+1"} | rule)
-    assert time.process_time() - began < 0.1
+    assert time.process_time() - began < 1  # of a search without end
     assert (answer.status_code, list(answer.json["errors"]["json"])) == (422, [named])
     assert client.get("/task-schedules/").json == []
 
