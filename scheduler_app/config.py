@@ -152,7 +152,6 @@ class Settings:
     scan_interval: float = _setting(
         "BACKBEAT_SCAN_INTERVAL", "1", _number(0.1, 60), "seconds between two scans of the scheduler for what is due"
     )
-
     retention_days: int = _setting(
         "BACKBEAT_RETENTION_DAYS", "30", _integer(1, 36500), "days that a finished task is kept"
     )

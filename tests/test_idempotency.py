@@ -87,3 +87,17 @@ def test_many_at_the_same_moment_create_once(client: FlaskClient) -> None:
     assert len({answer.json["task_id"] for answer in answers}) == 1
     assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 5
     assert len(client.get("/tasks/").json) == 1
+
+
+@pytest.mark.parametrize("call", ["trigger", "backfill"])
+def test_what_a_schedule_is_asked_to_create_is_created_once(client: FlaskClient, call: str) -> None:
+    body = {"operation": "4+7", "cron": "0 * * * *", "start_at": "2026-01-01T00:00:00Z"}
+    schedule = client.post("/task-schedules/", json=body).json["task_schedule_id"]
+    stretch = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T05:00:00Z"} if call == "backfill" else None
+    answers = [
+        client.post(f"/task-schedules/{schedule}/{call}/", json=stretch, headers={"Idempotency-Key": "one"})
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json == answers[1].json
+    assert len(client.get("/tasks/").json) == (5 if stretch else 1)

@@ -1,5 +1,6 @@
 """/task-schedules/"""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -132,18 +133,24 @@ def upcoming(query: dict[str, Any], task_schedule_id: int) -> Any:
 
 @blp.route("/<id:task_schedule_id>/backfill/", methods=["POST"])
 @blp.arguments(BackfillRequest, example={"start": "2026-01-01T00:00:00Z", "end": "2026-01-08T00:00:00Z"})
+@blp.doc(parameters=[PARAMETER])
 @blp.response(202, TaskOut(many=True))
-def backfill(body: dict[str, Any], task_schedule_id: int) -> Any:
+@idempotent
+def backfill(body: dict[str, Any], task_schedule_id: int, once: MakeOnce | None) -> Any:
     """Create tasks for the past times of a schedule that have none
 
     For the times in `[start, end)` of the rule as it is now, at most 1,000 a call, whatever `overlap` and pause say.
     They do not count to `schedule_x_times`.
     """
-    return occurrences.backfill(task_schedule_id, now=datetime.now(UTC), **body)
+    return occurrences.backfill(task_schedule_id, now=datetime.now(UTC), once=once and once(_backfilled), **body)
 
 
 def _created(schedule: TaskSchedule) -> dict[str, Any]:
     return {"body": TaskScheduleOut().dump(schedule), "status": 201, "headers": _location(schedule)}
+
+
+def _backfilled(tasks: Sequence[Task]) -> dict[str, Any]:
+    return {"body": TaskOut(many=True).dump(tasks), "status": 202, "headers": {}}
 
 
 def _triggered(task: Task) -> dict[str, Any]:

@@ -45,22 +45,21 @@ def cancel_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> li
     return sorted(reached)
 
 
-def retry(task_id: int, *, now: datetime) -> Task:
+def retry(task_id: int, *, now: datetime) -> Row[Any]:
     """From ERROR or CANCELLED: PENDING again, attempts from 0."""
-    sent = _start_again([task_id], now)
-    task = tasks.get(task_id)
-    if not sent:
-        raise WrongState(f"Task {task_id} is {task.status}; only one in ERROR or CANCELLED can be retried.")
-    return task
+    for task in _start_again([task_id], now):
+        return task
+    status = tasks.get(task_id).status
+    raise WrongState(f"Task {task_id} is {status}; only one in ERROR or CANCELLED can be retried.")
 
 
 def retry_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> list[int]:
     """Retries the oldest in ERROR or CANCELLED, at most so many; returns their ids."""
     begin_write()
-    return _start_again(_oldest(filters, RETRIABLE, limit), now)
+    return sorted(task.task_id for task in _start_again(_oldest(filters, RETRIABLE, limit), now))
 
 
-def _start_again(task_ids: Sequence[int], now: datetime) -> list[int]:
+def _start_again(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
     statement = _update(Task.task_id.in_(task_ids), Task.status.in_(RETRIABLE)).values(
         status=Status.PENDING,
         claims=Task.claims + 1,  # a message of its own: the one before may be about to be acknowledged
@@ -71,11 +70,10 @@ def _start_again(task_ids: Sequence[int], now: datetime) -> list[int]:
         progress=null(),
         cancel_requested=False,
     )
-    returned = statement.returning(Task.task_id, Task.claims, Task.operation, Task.priority)
-    again: list[Row[Any]] = list(db.session.execute(returned))
+    again: list[Row[Any]] = list(db.session.execute(statement.returning(*Task.__table__.c)))
     db.session.commit()
     dispatch.publish(again)
-    return sorted(task.task_id for task in again)
+    return again
 
 
 def _oldest(filters: dict[str, Any], statuses: Sequence[Status], limit: int) -> list[int]:

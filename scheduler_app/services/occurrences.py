@@ -53,7 +53,14 @@ def trigger(task_schedule_id: int, *, now: datetime, once: Once[Task] | None = N
     return task
 
 
-def backfill(task_schedule_id: int, *, start: datetime, end: datetime, now: datetime) -> Sequence[Task]:
+def backfill(
+    task_schedule_id: int,
+    *,
+    start: datetime,
+    end: datetime,
+    now: datetime,
+    once: Once[Sequence[Task]] | None = None,
+) -> Sequence[Task]:
     """Creates tasks for the times in [start, end) that have none."""
     if not start < end <= now:
         raise Invalid("Backfill is for a stretch of the past.", {"json": {"end": ["After start, not in the future."]}})
@@ -63,9 +70,12 @@ def backfill(task_schedule_id: int, *, start: datetime, end: datetime, now: date
         message = f"At most {MAX_BACKFILL} times a call: end at {times[-1]:%Y-%m-%dT%H:%M:%SZ}, then go on from there."
         raise Invalid("That is too much at once.", {"json": {"end": [message]}})
     created = create_tasks([(schedule, moment) for moment in times], now=now)
+    tasks = _tasks(created)
+    if once:
+        once.keep(tasks, now=now)
     db.session.commit()
     dispatch.publish(created)
-    return _tasks(created)
+    return tasks
 
 
 def _unbounded(schedule: TaskSchedule) -> Rule:

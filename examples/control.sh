@@ -1,0 +1,31 @@
+#!/bin/sh
+# Control of tasks: cancel and retry, one and many. Settings: BACKBEAT_URL and BACKBEAT_API_KEY.
+set -eu
+url=${BACKBEAT_URL:-http://127.0.0.1:8000}
+
+call() {
+    curl -fsS -H "Authorization: Bearer ${BACKBEAT_API_KEY:-}" -H 'Content-Type: application/json' "$@"
+}
+
+field() { # of an answer
+    printf '%s\n' "$1" | sed 's/.*"'"$2"'": *"\{0,1\}\([^",}]*\).*/\1/'
+}
+
+echo '# A task that waits is CANCELLED at once; one that runs is asked to stop.'
+task=$(call "$url/tasks/" -d '{"operation": "6*7", "run_at": "2999-12-31T23:00:00Z"}')
+call -X POST "$url/tasks/$(field "$task" task_id)/cancel/"
+
+echo '# Retry it: it is due now, with all its attempts before it.'
+call -X POST "$url/tasks/$(field "$task" task_id)/retry/"
+
+echo '# Three more that wait.'
+call "$url/tasks/batch-request/" -d '[
+    {"operation": "1/3", "run_at": "2999-12-31T23:00:00Z"}, {"operation": "2/3", "run_at": "2999-12-31T23:00:00Z"},
+    {"operation": "3/3", "run_at": "2999-12-31T23:00:00Z"}]'
+
+echo '# Cancel many by filter, the oldest first.'
+since=$(field "$task" created_at)
+call "$url/tasks/cancel/" -d '{"operation": "calculate", "status": "PENDING", "created_after": "'"$since"'", "limit": 100}'
+
+echo '# Retry many; without status both those in ERROR and the CANCELLED ones.'
+call "$url/tasks/retry/" -d '{"operation": "calculate", "created_after": "'"$since"'"}'

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Who works, what waits, and the figures for Prometheus. Settings: BACKBEAT_URL and BACKBEAT_API_KEY.
+set -eu
+url=${BACKBEAT_URL:-http://127.0.0.1:8000}
+
+call() {
+    curl -fsS -H "Authorization: Bearer ${BACKBEAT_API_KEY:-}" "$@"
+}
+
+echo '# The workers that live, with what they run.'
+call "$url/workers/"
+
+echo '# The ten priorities, with what waits, runs and has failed.'
+call "$url/queues/"
+
+echo '# The same and more, in the text format of Prometheus.'
+call "$url/metrics"

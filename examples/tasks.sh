@@ -1,0 +1,39 @@
+#!/bin/sh
+# Tasks: post, read, list, delete; see also control.sh and idempotency.sh. Settings: BACKBEAT_URL and BACKBEAT_API_KEY.
+set -eu
+url=${BACKBEAT_URL:-http://127.0.0.1:8000}
+
+call() {
+    curl -fsS -H "Authorization: Bearer ${BACKBEAT_API_KEY:-}" -H 'Content-Type: application/json' "$@"
+}
+
+id_of() { # the task_id in an answer
+    printf '%s\n' "$1" | sed 's/.*"task_id": *\([0-9]*\).*/\1/'
+}
+
+echo '# The most urgent task: an arithmetic expression.'
+sum=$(call "$url/tasks/" -d '{"operation": "4+7", "priority": 0}')
+printf '%s\n' "$sum"
+
+echo '# A named operation with parameters. -i shows Location, where the task can be read.'
+call -i "$url/tasks/" -d '{"operation": "http_request", "params": {"url": "'"$url"'/livez"}, "max_retries": 2}'
+
+echo '# A task that waits for its time.'
+later=$(call "$url/tasks/" -d '{"operation": "4+9", "run_at": "2999-12-31T23:00:00+01:00"}')
+printf '%s\n' "$later"
+
+echo '# Read the first one until it has finished.'
+tries=0
+until answer=$(call "$url/tasks/$(id_of "$sum")/") && printf '%s' "$answer" | grep -Eq '"(SUCCESS|ERROR)"'; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 30 ]
+    sleep 1
+done
+printf '%s\n' "$answer"
+
+echo '# List tasks, newest first. With more of them, the Link header leads to the next page.'
+call -i "$url/tasks/?operation=calculate&status=PENDING&created_after=2026-01-01T00:00:00Z&limit=1"
+
+echo '# Delete the one that waits.'
+call -X DELETE "$url/tasks/$(id_of "$later")/"
+echo deleted

@@ -1,0 +1,184 @@
+"""The examples run against a real server, and do what they show."""
+
+import json
+import os
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.running import Backbeat, running
+from tests.servers import Valkey
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+KEY = "a-key-of-the-examples"
+
+
+@pytest.fixture(scope="module")
+def backbeat(
+    valkey_server: Valkey, migrated: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Backbeat]:
+    with running(tmp_path_factory.mktemp("examples"), migrated, valkey_server, KEY) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def runs(backbeat: Backbeat) -> dict[str, subprocess.CompletedProcess[str]]:
+    """Every script, run in turn."""
+    environ = os.environ | {"BACKBEAT_URL": backbeat.url, "BACKBEAT_API_KEY": KEY}
+
+    def run(script: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["sh", script], check=False, env=environ, capture_output=True, text=True, timeout=60)
+
+    return {script.name: run(script) for script in sorted(EXAMPLES.glob("*.sh"))}
+
+
+@pytest.fixture
+def answers(runs: dict[str, subprocess.CompletedProcess[str]]) -> Callable[[str], list[Any]]:
+    """The JSON answers that a script shows, each below a line with a comment."""
+
+    def answers(name: str) -> list[Any]:
+        assert runs[name].returncode == 0, runs[name].stdout + runs[name].stderr
+        parts = re.split(r"^# .*\n", runs[name].stdout, flags=re.MULTILINE)
+        found = (re.search(r"^[{\[].*", part, re.MULTILINE | re.DOTALL) for part in parts)
+        return [json.loads(answer[0]) for answer in found if answer]
+
+    return answers
+
+
+def test_the_tasks_of_tasks_sh_are_run_and_deleted(backbeat: Backbeat, answers: Callable[..., list[Any]]) -> None:
+    posted, request, later, read, listed = answers("tasks.sh")
+    assert (read["task_id"], read["status"], read["result"]) == (posted["task_id"], "SUCCESS", 11)
+    assert backbeat.finished(request["task_id"])["result"]["body"] == '{"status":"ok"}\n'
+    assert [task["task_id"] for task in listed] == [later["task_id"]]
+    assert later["task_id"] not in [task["task_id"] for task in backbeat.get("/tasks/")]
+
+
+def test_the_batch_of_batch_sh_ends_in_52_successes(backbeat: Backbeat, answers: Callable[..., list[Any]]) -> None:
+    batch, partial, refused = answers("batch.sh")
+    tasks = [backbeat.finished(task["task_id"]) for task in batch["tasks"]]
+    assert Counter((task["status"], task["priority"], task["result"]) for task in tasks) == {
+        ("SUCCESS", 9, 11): 38,
+        ("SUCCESS", 1, 13): 14,
+    }
+    assert ([error["index"] for error in partial["errors"]], len(partial["tasks"])) == ([1], 1)
+    assert (refused["code"], refused["message"]) == (422, "Nothing was created.")
+
+
+def test_the_schedules_of_schedules_sh_fire_and_are_deleted(
+    backbeat: Backbeat, answers: Callable[..., list[Any]]
+) -> None:
+    hourly, daily, read, listed, changed = answers("schedules.sh")
+    assert [task["result"] for task in read["tasks"]] == [15]
+    assert [schedule["task_schedule_id"] for schedule in listed] == [
+        daily["task_schedule_id"],
+        hourly["task_schedule_id"],
+    ]
+    assert (daily["overlap"], daily["catch_up"], daily["pause_on_failure"]) == ("cancel_previous", "none", True)
+    assert changed["every_x_hours"] == 2
+    assert backbeat.get("/task-schedules/") == []
+    assert backbeat.get(f"/tasks/{read['tasks'][0]['task_id']}/")["task_schedule"] is None
+
+
+def test_the_tasks_of_control_sh_are_cancelled_and_run_after_all(
+    backbeat: Backbeat, answers: Callable[..., list[Any]]
+) -> None:
+    cancelled, retried, batch, many_cancelled, many_retried = answers("control.sh")
+    assert (cancelled["status"], cancelled["task_id"]) == ("CANCELLED", retried["task_id"])
+    assert backbeat.finished(retried["task_id"])["result"] == 42
+    ids = [task["task_id"] for task in batch["tasks"]]
+    assert many_cancelled["task_ids"] == many_retried["task_ids"] == ids
+    assert {backbeat.finished(task_id)["status"] for task_id in ids} == {"SUCCESS"}
+
+
+def test_idempotency_sh_creates_one_task(
+    answers: Callable[..., list[Any]], runs: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    first, repetition, other = answers("idempotency.sh")
+    assert first == repetition
+    assert "Idempotent-Replayed: true" in runs["idempotency.sh"].stdout
+    assert (other["code"], list(other["errors"]["headers"])) == (422, ["Idempotency-Key"])
+
+
+def test_rules_sh_shows_the_times_of_each_kind_of_rule(answers: Callable[..., list[Any]]) -> None:
+    shown = [[moment["local"] for moment in times] for times in answers("rules.sh")]
+    interval, working_days, gap, last_friday, second_monday = shown
+    assert interval == ["2040-01-01T06:00:00+00:00", "2040-01-02T18:00:00+00:00", "2040-01-04T06:00:00+00:00"]
+    assert working_days == ["2040-03-23T07:30:00+02:00", "2040-03-26T07:30:00+03:00", "2040-03-27T07:30:00+03:00"]
+    assert gap == ["2040-03-11T03:00:00-04:00", "2040-03-12T02:30:00-04:00", "2040-03-13T02:30:00-04:00"]
+    assert last_friday == ["2040-01-27T17:00:00+00:00", "2040-02-24T17:00:00+00:00", "2040-03-30T17:00:00+01:00"]
+    assert second_monday == ["2040-01-02T08:00:00+01:00", "2040-01-16T08:00:00+01:00"]
+
+
+def test_the_schedule_of_schedule_control_sh_is_paused_triggered_and_backfilled(
+    backbeat: Backbeat, answers: Callable[..., list[Any]]
+) -> None:
+    created, upcoming, paused, triggered, resumed, backfilled, repeated = answers("schedule_control.sh")
+    assert len(upcoming) == 3
+    assert (paused["paused"], paused["next_run_at"]) == (True, None)
+    assert backbeat.finished(triggered["task_id"])["status"] == "SUCCESS"
+    assert resumed["next_run_at"] == created["next_run_at"] == upcoming[0]["utc"]
+    assert [task["scheduled_for"] for task in backfilled] == [f"2026-01-{day:02}T05:30:00Z" for day in range(5, 10)]
+    assert repeated == []
+
+
+def test_monitoring_sh_shows_workers_queues_and_figures(
+    answers: Callable[..., list[Any]], runs: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    workers, queues = answers("monitoring.sh")
+    assert [worker["threads"] for worker in workers] == [8]
+    assert [queue["priority"] for queue in queues] == list(range(10))
+    assert "\nbackbeat_workers 1.0\n" in runs["monitoring.sh"].stdout
+
+
+def test_operations_sh_shows_operations_and_specification(answers: Callable[..., list[Any]]) -> None:
+    operations, specification = answers("operations.sh")
+    assert [operation["name"] for operation in operations] == ["calculate", "http_request", "shop.invoices"]
+    assert specification["openapi"] == "3.1.0"
+
+
+def test_health_sh_shows_that_all_is_well(answers: Callable[..., list[Any]]) -> None:
+    liveness, readiness = answers("health.sh")
+    assert liveness == {"status": "ok"}
+    assert set(readiness["checks"].values()) == {"ok"}
+
+
+def test_every_example_succeeds_and_has_a_test(runs: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    assert {name: run.stderr for name, run in runs.items() if run.returncode} == {}
+    tests = " ".join(name for name in globals() if name.startswith("test_"))
+    assert [name for name in runs if name.replace(".", "_") not in tests] == []
+
+
+def test_the_examples_make_every_call_of_the_api(
+    backbeat: Backbeat, runs: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    made = re.findall(r'"([A-Z]+) (/[^ ?]*)\S* HTTP/1.1"', backbeat.web.output)
+    for path, methods in backbeat.get("/openapi.json")["paths"].items():
+        pattern = re.sub(r"\{\w+\}", r"\\d+", path)
+        shown = {method.lower() for method, called in made if re.fullmatch(pattern, called)}
+        assert methods.keys() - {"parameters"} <= shown, path
+
+
+def test_the_shop_s_operation_writes_invoices_and_tells_how_far_it_is(backbeat: Backbeat) -> None:
+    task = backbeat.finished(invoices(backbeat, {"17": "0.30", "18": "9.99"}))
+    assert (task["status"], task["result"]) == ("SUCCESS", {"written": 2})
+    assert task["progress"] == {"percent": 100, "message": "2 of 2"}
+    files = (backbeat.database.parent / "invoices").iterdir()
+    written = {file.name: file.read_text() for file in files}
+    assert written == {"17.txt": "Order 17: 0.30\n", "18.txt": "Order 18: 9.99\n"}
+
+
+def test_the_shop_s_operation_refuses_no_orders_for_good(backbeat: Backbeat) -> None:
+    task = backbeat.finished(invoices(backbeat, {}))
+    assert (task["status"], task["attempts"]) == ("ERROR", 1)
+    assert task["error"] == {"type": "PermanentError", "message": "There are no orders."}
+
+
+def invoices(backbeat: Backbeat, totals: dict[str, str]) -> int:
+    body = {"operation": "shop.invoices", "params": {"totals": totals}}
+    task_id: int = backbeat.call("POST", "/tasks/", body)["task_id"]
+    return task_id

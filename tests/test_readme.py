@@ -1,0 +1,196 @@
+"""What the README shows is what happens."""
+
+import json
+import os
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from flask.testing import FlaskClient
+
+from actors import calculate, http_request
+from scheduler_app import operations
+from scheduler_app.api import MAX_BODY, body, tasks
+from scheduler_app.schemas.fields import MAX_PARAMS
+from scheduler_app.services.execution import MAX_RESULT
+from tests.processes import Process, eventually
+from tests.running import Backbeat, running
+from tests.servers import Valkey
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+README = (ROOT / "README.md").read_text()
+ADDRESS = "http://127.0.0.1:8000"
+# What differs from one time to the next.
+VARYING = r'(?<=")\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)(?=")|(?<="task_id": )\d+'
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+
+
+BLOCKS = [
+    Block(match[2], re.sub(rf"^{match[1]}", "", match[3], flags=re.MULTILINE))
+    for match in re.finditer(r"^( *)```(\w+)\n(.*?)^ *```$", README, re.MULTILINE | re.DOTALL)
+]
+
+
+def only(language: str, part: str) -> str:
+    """The one block that has the part in it."""
+    [text] = [block.text for block in BLOCKS if block.language == language and part in block.text]
+    return text
+
+
+@pytest.fixture
+def backbeat(valkey_server: Valkey, migrated: dict[str, str], tmp_path: Path) -> Iterator[Backbeat]:
+    with running(tmp_path, migrated, valkey_server, "") as system:
+        yield system
+
+
+def test_every_call_answers_as_shown(backbeat: Backbeat) -> None:
+    shown = [(block.text, following) for block, following in pairwise(BLOCKS) if is_call(block)]
+    assert len(shown) == 6
+    for command, following in shown:
+        expected = alike(following.text) if following.language == "json" else None
+        if " -d " in command:
+            assert expected in (None, run(command, backbeat))
+        else:
+            eventually(partial(answers, command, expected, backbeat))
+
+
+def is_call(block: Block) -> bool:
+    return block.language == "sh" and block.text.startswith("curl ")
+
+
+def answers(command: str, expected: Any, backbeat: Backbeat) -> bool:
+    return bool(run(command, backbeat) == expected)
+
+
+def run(command: str, backbeat: Backbeat) -> Any:
+    """The JSON answer, without what varies."""
+    command = command.replace(ADDRESS, backbeat.url).replace("curl ", "curl -fsS ")
+    called = subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True, timeout=20)
+    return alike(called.stdout.replace(backbeat.url, ADDRESS))
+
+
+def alike(answer: str) -> Any:
+    return json.loads(re.sub(VARYING, "0", json.dumps(json.loads(answer), sort_keys=True)))
+
+
+@ON_SQLITE
+def test_a_restored_backup_goes_on_where_it_was_made(
+    client: FlaskClient,
+    scheduler: Callable[..., Process],
+    worker: Callable[..., Process],
+    tmp_path: Path,
+    valkey: Valkey,
+) -> None:
+    def holds(query: str) -> bool:
+        with closing(sqlite3.connect(tmp_path / "backbeat.db")) as database:
+            return database.execute(query).fetchone() is not None
+
+    def run_as_shown(part: str) -> None:
+        command = only("sh", part).replace(".venv/bin/", f"{BIN}/").replace(".data/", "")
+        subprocess.run(["sh", "-e", "-c", command], check=True, cwd=tmp_path, timeout=20)
+
+    client.post("/tasks/", json={"operation": "4+7"})
+    before = scheduler()
+    eventually(lambda: holds("SELECT 1 FROM task WHERE enqueued_at IS NOT NULL"))
+    run_as_shown("VACUUM")
+    before.kill()
+    valkey.client.flushall()
+    run_as_shown("cp backup.db")
+    scheduler()
+    worker()
+    eventually(lambda: holds("SELECT 1 FROM task WHERE status = 'SUCCESS'"))
+
+
+def test_the_operation_shown_is_the_tested_one() -> None:
+    assert only("python", "@operation") == (ROOT / "examples/shop_operations.py").read_text()
+
+
+def test_the_tables_are_made_by_the_command_shown(tmp_path: Path) -> None:
+    [line] = re.findall(r"^\.venv/bin/flask (.*)", only("sh", "bin/dramatiq"), re.MULTILINE)
+    environ = os.environ | {"DATABASE_URL": f"sqlite:///{tmp_path}/backbeat.db"}
+    subprocess.run([sys.executable, "-m", "flask", *line.split()], check=True, cwd=ROOT, env=environ, timeout=60)
+    with closing(sqlite3.connect(tmp_path / "backbeat.db")) as database:
+        assert database.execute("SELECT count(*) FROM task").fetchall() == [(0,)]
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("name", "ready"),
+    [
+        ("gunicorn", "Booting worker"),
+        ("dramatiq", "Worker process is ready"),
+        ("python", "scheduler ready"),
+    ],
+)
+def test_each_process_can_be_started_by_hand(start: Callable[..., Process], name: str, ready: str) -> None:
+    [line] = re.findall(rf"^\.venv/bin/{name} (.*)", only("sh", "bin/dramatiq"), re.MULTILINE)
+    program = [] if name == "python" else ["-m", name]
+    start(*program, *shlex.split(line.replace(":8000", ":0")), ready=ready)
+
+
+def test_the_secrets_that_it_makes_are_enough_for_compose(tmp_path: Path) -> None:
+    (tmp_path / ".env.example").write_text((ROOT / ".env.example").read_text())
+    subprocess.run(["sh", "-e", "-c", only("sh", "openssl")], check=True, cwd=tmp_path)
+    environ = {
+        name: value for name, value in os.environ.items() if name not in ("POSTGRES_PASSWORD", "BACKBEAT_API_KEY")
+    }
+    (tmp_path / "override.yml").write_text(only("yaml", "services:"))
+    files = ["--env-file", f"{tmp_path}/.env", "-f", "docker-compose.yml", "-f", f"{tmp_path}/override.yml"]
+    command = [f"{BIN}/docker-compose", *files, "config", "--format", "json"]
+    config = subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True, text=True)
+    services = json.loads(config.stdout)["services"]
+    assert re.fullmatch("[0-9a-f]{48}", services["web"]["environment"]["BACKBEAT_API_KEY"])
+    assert services["urgent"]["command"][-3:] == ["-Q", "tasks.p0", "tasks.p1"]
+
+
+def test_every_make_target_named_exists() -> None:
+    named = set(re.findall(r"(?:^|`|=\S+ )make ([a-z]+)", README, re.MULTILINE))
+    assert {"run", "test", "lint", "hooks", "bench"} <= named
+    assert named <= set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_every_file_named_exists() -> None:
+    tree = re.findall(r"^(\S+)  ", only("text", "wsgi.py "), re.MULTILINE)
+    assert "scheduler_app/services/" in tree
+    named = re.findall(
+        r"[`(]((?:examples|tests|scheduler_app|actors|\.env\.example|docker-compose\.yml)[\w./]*)[`)]", README
+    )
+    assert [name for name in tree + named if not (ROOT / name).exists()] == []
+
+
+@ON_SQLITE
+def test_every_call_of_the_api_is_named(client: FlaskClient) -> None:
+    named = set(re.findall(r"`(GET|POST|PATCH|DELETE) (/[^`]*)`", README))
+    paths = client.get("/openapi.json").json["paths"]
+    calls = {(method.upper(), path) for path, methods in paths.items() for method in methods if method != "parameters"}
+    assert calls == named
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    [table] = re.findall(r"^\| limit \| \|\n\| --- \| --- \|\n((?:\|.*\n)+)", README, re.MULTILINE)
+    limits = dict(re.findall(r"^\| (.+) \| (.+) \|$", table, re.MULTILINE))
+    assert limits == {
+        "request body": f"{MAX_BODY // 2**20} MiB, {body.MAX_DEPTH} levels deep",
+        "batch": f"{tasks.MAX_BATCH:,} tasks",
+        "`params` of a task": f"{MAX_PARAMS:,} characters of JSON",
+        "result of a task": f"{MAX_RESULT:,} characters of JSON",
+        "arithmetic expression": f"{calculate.MAX_LENGTH:,} characters, {calculate.MAX_DEPTH} parentheses deep, "
+        f"numbers of {calculate.MAX_DIGITS} digits",
+        "body that `http_request` sends or keeps": f"{http_request.MAX_CONTENT:,} bytes",
+        "retries of a task": str(operations.MAX_RETRIES),
+    }
