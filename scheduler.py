@@ -68,14 +68,14 @@ def duties(scan_interval: float) -> list[tuple[Duty, float]]:
 
 
 def perform(app: Flask, duty: Duty) -> None:
-    with app.app_context():
-        try:
+    try:
+        with app.app_context():  # leaving it rolls back, which can fail as well
             while duty(now=datetime.now(UTC)):
                 pass
-        except (SQLAlchemyError, RedisError) as error:
-            log.warning("%s is tried again at the next scan: %s", duty.__name__, error)
-        except Exception:
-            log.exception("%s failed; it is tried again at the next scan", duty.__name__)
+    except (SQLAlchemyError, RedisError) as error:
+        log.warning("%s is tried again at the next scan: %s", duty.__name__, error)
+    except Exception:
+        log.exception("%s failed; it is tried again at the next scan", duty.__name__)
 
 
 if __name__ == "__main__":

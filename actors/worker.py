@@ -3,13 +3,15 @@
 import logging
 
 import dramatiq
+from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app import create_app, operations
-from scheduler_app.broker import ANY_OPERATION, FairScheduling, PriorityBroker, queue_name
+from scheduler_app.broker import ANY_OPERATION, FairScheduling, GiveBack, PriorityBroker, queue_name
 from scheduler_app.config import Settings
 from scheduler_app.services import execution
 from scheduler_app.services.pulse import Pulse
 
+log = logging.getLogger(__name__)
 app = create_app(Settings.load(), worker=True)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 broker: PriorityBroker = app.extensions["backbeat.broker"]
@@ -17,8 +19,13 @@ worker_id = broker.broker_id  # in the table of workers as in Redis
 
 
 def run(task_id: int, claims: int) -> None:
-    with app.app_context():
-        execution.run(task_id, claims, worker_id=worker_id)
+    try:
+        with app.app_context():
+            execution.run(task_id, claims, worker_id=worker_id)
+    except SQLAlchemyError as error:
+        # An acknowledged message is gone for good; one that comes again does nothing if the status was written.
+        log.warning("task %d: message %d is given back: %s", task_id, claims, error)
+        raise GiveBack from None
 
 
 class Life(dramatiq.Middleware):

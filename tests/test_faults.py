@@ -16,6 +16,8 @@ from tests.processes import Process, eventually
 from tests.servers import Postgres, Valkey
 from tests.system import Account, Client, Service, System, account, settled
 
+pytestmark = pytest.mark.xdist_group("faults")  # one after the other: each is a whole system
+
 RECOVERY = 30  # seconds; it takes up to 20, but the machine may be busy with something else
 
 

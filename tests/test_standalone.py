@@ -19,6 +19,8 @@ from scheduler_app import standalone
 from scheduler_app.config import Settings
 from tests.processes import Process, eventually
 
+pytestmark = pytest.mark.xdist_group("standalone")
+
 PROJECT = Path(__file__).parents[1]
 # Each argument is a service: its name, seconds of grace and a shell command.
 SUPERVISOR = """
