@@ -25,11 +25,11 @@ lint: .venv/installed-dev ## linters, types, import contracts, compose file and 
 hooks: .venv/installed-dev ## git hooks: linters and types on commit, tests on push
 	@$(VENV)/python -m pre_commit install
 
-bench: .venv/installed-dev ## run the benchmarks
+bench: .venv/installed-dev .venv-bench/installed ## run the benchmarks; ARGS="--only drain,accept --quick" for a part
 	@$(VENV)/python -m benchmarks $(ARGS)
 
 clean: ## remove the virtual environment and caches; data stays
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/installed: requirements.txt | .venv/bin/pip
 	@echo "Installing requirements.txt"
@@ -39,6 +39,12 @@ clean: ## remove the virtual environment and caches; data stays
 .venv/installed-dev: requirements-dev.txt .venv/installed
 	@echo "Installing requirements-dev.txt"
 	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv-bench/installed: requirements-bench.txt | .venv/bin/pip
+	@echo "Installing requirements-bench.txt"
+	@test -x .venv-bench/bin/pip || $(VENV)/python -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@touch $@
 
 .venv/bin/pip:

@@ -89,7 +89,8 @@ def test_a_failed_task_is_retried_with_all_its_attempts_before_it(client: FlaskC
     [task_id] = submit(client, {"operation": "trial.give_up"})
     [failed] = finished(client, [task_id])
     assert client.post(f"/tasks/{task_id}/retry/").status_code == 202
-    again = eventually(lambda: len((task := get(client, task_id))["failures"]) == 2 and task)
+    eventually(lambda: len(get(client, task_id)["failures"]) == 2)
+    [again] = finished(client, [task_id])
     assert (again["status"], again["attempts"]) == ("ERROR", 1)
     assert [failure["attempt"] for failure in again["failures"]] == [1, 1]
     assert again["failures"][0] == failed["failures"][0]

@@ -1,0 +1,198 @@
+"""What every benchmark needs: servers, empty databases, and processes that are ended whatever happens."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Self
+
+import psycopg
+from flask import Flask
+from flask_migrate import upgrade
+
+from scheduler_app import create_app
+from scheduler_app.config import Settings
+from scheduler_app.extensions import db
+from tests.processes import eventually
+from tests.servers import Postgres, Valkey
+
+ROOT = Path(__file__).parent.parent
+PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
+PATIENCE = 300.0  # seconds that any one step may take
+
+Environ = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Options:
+    quick: bool = False
+    explain: bool = False
+    tasks: int = 200_000  # of the work that watches memory
+
+    def size(self, full: int, quick: int) -> int:
+        return quick if self.quick else full
+
+
+class Servers:
+    """One PostgreSQL and one Valkey for the whole run, both with the durability that they have by default."""
+
+    def __init__(self) -> None:
+        with ExitStack() as started:
+            self.postgres = Postgres()
+            started.callback(self.postgres.close)
+            self.valkey = Valkey()
+            started.callback(self.valkey.close)
+            self._numbers = count(1)
+            self._migrate_template()
+            self._started = started.pop_all()
+
+    def close(self) -> None:
+        self._started.close()
+
+    @contextmanager
+    def fresh(self, *, template: str = "migrated") -> Iterator[Environ]:
+        """Settings that name an empty Valkey and a database of its own, a copy of the template."""
+        name = f"bench_{next(self._numbers)}"
+        self.valkey.client.flushall()
+        self.postgres.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        try:
+            yield {"DATABASE_URL": self.postgres.url(name), "REDIS_URL": self.valkey.url}
+        finally:
+            self.postgres.sql(f"DROP DATABASE {name} WITH (FORCE)")
+            self.valkey.client.flushall()
+
+    def description(self) -> str:
+        with psycopg.connect(self.postgres.url("postgres")) as connection:
+            shown = {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in POSTGRES_SETTINGS}  # type: ignore[index]
+        info = self.valkey.client.info("server")
+        config = self.valkey.client.config_get("append*")
+        return (
+            f"PostgreSQL {shown['server_version']} (fsync {shown['fsync']}, synchronous_commit "
+            f"{shown['synchronous_commit']}), Valkey {info.get('valkey_version', info['redis_version'])} "
+            f"(appendonly {config['appendonly']}, {config['appendfsync']})"
+        )
+
+    def _migrate_template(self) -> None:
+        self.postgres.sql("CREATE DATABASE migrated")
+        migrate({"DATABASE_URL": self.postgres.url("migrated"), "REDIS_URL": self.valkey.url})
+
+
+POSTGRES_SETTINGS = ("server_version", "fsync", "synchronous_commit")
+
+
+def migrate(environ: Environ) -> None:
+    with application(environ):
+        upgrade(str(ROOT / "migrations"))
+
+
+@contextmanager
+def application(environ: Environ) -> Iterator[Flask]:
+    """The application on these servers, in this process, with its context."""
+    app = create_app(Settings.from_env(environ))
+    with app.app_context():
+        yield app
+        db.session.remove()
+        db.engine.dispose()
+
+
+class Program:
+    """A process in its own group. Its output goes to a file, so that reading it costs the benchmark nothing."""
+
+    def __init__(self, command: Sequence[str | Path], environ: Mapping[str, str], ready: str) -> None:
+        self.ready = ready
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115
+        self.popen = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1", **environ},
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def output(self) -> str:
+        # Not by seek and read: the process shares the position in the file.
+        return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def wait_until_ready(self) -> None:
+        with suppress(AssertionError):
+            eventually(lambda: self.ready in self.output or self.popen.poll() is not None, within=30)
+        if self.ready not in self.output:
+            raise RuntimeError(f"{self.popen.args!r} did not start:\n{self.output}")
+
+    def signal(self, number: int) -> None:
+        os.killpg(self.popen.pid, number)
+
+    def pids(self) -> list[int]:
+        listed = subprocess.run(["pgrep", "-g", str(self.popen.pid)], capture_output=True, text=True, check=True)
+        return [int(pid) for pid in listed.stdout.split()]
+
+    def cpu_seconds(self) -> float:
+        ticks = sum(sum(map(int, _stat(pid)[11:13])) for pid in self.pids())
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def rss(self) -> int:
+        """Bytes of memory that its processes hold, shared pages counted in each."""
+        return sum(int(_stat(pid)[21]) for pid in self.pids()) * os.sysconf("SC_PAGE_SIZE")
+
+    def end(self) -> None:
+        self.popen.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.popen.wait(10)
+        with suppress(ProcessLookupError):
+            self.signal(signal.SIGKILL)
+        self.popen.wait(10)
+        self.log.close()
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of the system's line on a process, from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+
+
+class Programs(list[Program]):
+    """Several that run side by side; ended with the block."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for program in reversed(self):
+            program.end()
+
+    def start(self, command: Sequence[str | Path], environ: Mapping[str, str], ready: str, *, number: int = 1) -> None:
+        """So many of them, until they are ready."""
+        started = [Program(command, environ, ready) for _ in range(number)]
+        self.extend(started)
+        for program in started:
+            program.wait_until_ready()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is published meanwhile is found by all of them at the same moment."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        for program in self:
+            program.signal(number)
+
+
+def call_peer(module: str, call: str, environ: Mapping[str, str]) -> None:
+    """Runs a function of a peer's module to its end, in a process of the peers' environment."""
+    code = f"from {module} import *; {call}"
+    subprocess.run([PEERS_PYTHON, "-c", code], cwd=ROOT, env=os.environ | environ, check=True, timeout=PATIENCE)
+
+
+def progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,117 @@
+"""Reading over HTTP while a million tasks stand in the table."""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from flask import Flask
+from sqlalchemy import case, event
+from sqlalchemy.engine import Connection
+
+from benchmarks import ours
+from benchmarks.client import Client
+from benchmarks.harness import Environ, Options, Servers, application, progress
+from benchmarks.ours import N
+from benchmarks.sqlite import database
+from benchmarks.table import Row, milliseconds, percentile
+from scheduler_app.extensions import db
+from scheduler_app.models import Status
+
+GOAL = 0.02  # seconds
+PARTS = 20  # with a time each
+LONGEST = 3.0  # seconds that one kind of request is tried
+
+
+def run(servers: Servers, options: Options) -> Iterable[Row]:
+    count = options.size(1_000_000, 50_000)
+    with servers.fresh() as environ:
+        yield from read(environ, count, "PostgreSQL", options)
+    with database(servers) as environ:
+        yield from read(environ, count, "SQLite", options)
+
+
+def read(environ: Environ, count: int, name: str, options: Options) -> Iterable[Row]:
+    with application(environ) as app:
+        load(count)
+        with ours.web(environ, processes=1) as (port, _):
+            for work, paths in requests(count).items():
+                times = {path: trials(Client(port), path) for path in paths}
+                slow = [path for path, some in times.items() if percentile(some, 95) > GOAL]
+                for path in slow if options.explain else []:
+                    explain(app, path)
+                yield row(f"{name}, {count:,} tasks: {work}", times)
+
+
+def load(count: int) -> None:
+    """Over ten days; one in a thousand failed, as many of the newest wait, all the others are done."""
+    for hours in range(240, 0, -240 // PARTS):
+        created = datetime.now(UTC) - timedelta(hours=hours)
+        ours.insert_tasks(
+            count // PARTS,
+            operation=case((N % 100 == 0, "http_request"), else_="calculate"),
+            priority=N % 10,
+            status=case((N % 1000 == 0, Status.ERROR), else_=Status.SUCCESS),
+            created_at=created,
+            finished_at=created,
+        )
+    ours.insert_tasks(count // 1000, priority=N % 10)
+    ours.publish_all()
+    ours.vacuum()
+
+
+def requests(count: int) -> dict[str, list[str]]:
+    middle = quote((datetime.now(UTC) - timedelta(days=5, hours=1)).isoformat(timespec="seconds"))
+    filters = [f"priority={priority}" for priority in (0, 9)]
+    filters += ["operation=calculate", "operation=http_request", "operation=none", "task_schedule_id=1"]
+    filters += [f"created_after={middle}", f"created_before={middle}"]
+    filters += ["status=ERROR&priority=0", "status=SUCCESS&operation=http_request&priority=1"]
+    return {
+        "the first page": ["/tasks/"],
+        "a page of 200": ["/tasks/?limit=200"],
+        "a page by cursor": [f"/tasks/?cursor={count // 2}"],
+        "a page by status": [f"/tasks/?status={status}" for status in Status],
+        "a page by another filter": [f"/tasks/?{some}" for some in filters],
+        "one task": [f"/tasks/{count // 2}/"],
+        "all queues": ["/queues/"],
+    }
+
+
+def trials(client: Client, path: str) -> list[float]:
+    """Seconds of each request, after the first."""
+    client.get(path)
+    times: list[float] = []
+    while len(times) < 100 and sum(times) < LONGEST:
+        began = time.perf_counter()
+        client.get(path)
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def row(work: str, times: dict[str, list[float]]) -> Row:
+    """Of the slowest of these requests."""
+    for path, some in times.items():
+        progress(f"{path}: p50 {milliseconds(percentile(some, 50))}, p95 {milliseconds(percentile(some, 95))}")
+    path = max(times, key=lambda path: percentile(times[path], 95))
+    p50, p95 = percentile(times[path], 50), percentile(times[path], 95)
+    which = f"{work}, the slowest of {len(times)}: `{path.partition('?')[2]}`" if len(times) > 1 else work
+    measured = f"p50 {milliseconds(p50)}, p95 {milliseconds(p95)}"
+    return Row(which, measured, goal=f"≤ {1000 * GOAL:g} ms", met=p95 <= GOAL)
+
+
+def explain(app: Flask, path: str) -> None:
+    """Prints the plan of each statement that the request makes."""
+    statements: list[tuple[str, Any]] = []
+
+    def keep(connection: Connection, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(db.engine, "before_cursor_execute", keep)
+    app.test_client().get(path)
+    event.remove(db.engine, "before_cursor_execute", keep)
+    word = "EXPLAIN (ANALYZE, BUFFERS)" if db.engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+    with db.engine.connect() as connection:
+        for statement, parameters in statements:
+            plan = connection.exec_driver_sql(f"{word} {statement}", parameters)
+            progress("\n".join([path, statement, *(str(line[-1]) for line in plan)]))

@@ -1,0 +1,29 @@
+"""RQ, which keeps status and result of each job in Redis."""
+
+import os
+
+from redis import Redis
+from rq import Queue
+from rq.worker import SimpleWorker
+
+from benchmarks.peers import clock
+
+READY = "rq is ready"
+
+
+@clock.of_this_process().timed
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def queue() -> Queue:
+    return Queue(connection=Redis.from_url(os.environ["REDIS_URL"]))
+
+
+def work() -> None:
+    print(READY)
+    SimpleWorker([queue()], connection=queue().connection).work(logging_level="WARNING")
+
+
+def publish(count: int) -> None:
+    queue().enqueue_many([Queue.prepare_data(add, (4, 7)) for _ in range(count)])
