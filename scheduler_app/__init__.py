@@ -15,12 +15,14 @@ def create_app(settings: Settings, *, worker: bool = False) -> Flask:
     app.extensions["backbeat.broker"] = PriorityBroker(settings.redis_url, weights=settings.priority_weights)
     app.config.update(
         SQLALCHEMY_DATABASE_URI=settings.database_url,
+        SQLALCHEMY_BINDS={database.DIRECT: database.direct_options(settings)},
         SQLALCHEMY_ENGINE_OPTIONS=database.engine_options(settings, worker=worker),
     )
     db.init_app(app)
     migrate.init_app(app)
     with app.app_context():
-        database.prepare(db.engine, worker=worker)
+        for engine in db.engines.values():
+            database.prepare(engine, worker=worker)
     operations.load(settings.operations)
     register_api(app)
     return app

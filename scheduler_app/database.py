@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 
+DIRECT = "direct"  # the bind of execute_directly
 BUSY_TIMEOUT = 30  # seconds that a writer on SQLite waits for the others
 GOODBYES = {"57P01", "57P02", "57P03", "25P03"}  # PostgreSQL's last words to a session: shut down, crashed, idle …
 IDLE_TIMEOUT = 10  # seconds between two statements of a transaction, after which PostgreSQL ends it
@@ -33,6 +34,11 @@ def engine_options(settings: Settings, *, worker: bool) -> dict[str, Any]:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     return pool | {"connect_args": {"timeout": BUSY_TIMEOUT}}
+
+
+def direct_options(settings: Settings) -> dict[str, Any]:
+    """For an engine beside the sessions', whose connections are always between two transactions."""
+    return {"url": settings.database_url, "isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
 
 
 def prepare(engine: Engine, *, worker: bool) -> None:
@@ -71,7 +77,7 @@ def execute_directly(statement: str, parameters: Sequence[Any]) -> tuple[list[An
     Parameters are marked by ? on every database; JSON goes in as text, and on SQLite it comes out as text. Returns the
     rows, if any, and how many were changed; raises SQLAlchemy's errors.
     """
-    engine = db.engine
+    engine = db.engines[DIRECT]
     sqlite = engine.dialect.name == "sqlite"
     connection: PoolProxiedConnection | None = None
     try:
@@ -99,13 +105,8 @@ def _stored(value: Any) -> Any:
 
 
 def _execute_on_postgresql(driver: Any, statement: str, parameters: Sequence[Any]) -> tuple[list[Any], int]:
-    driver.autocommit = True
-    try:
-        cursor = driver.execute(statement.replace("?", "%s"), parameters, prepare=True)
-        return cursor.fetchall() if cursor.description else [], cursor.rowcount
-    finally:
-        if not driver.broken:
-            driver.autocommit = False
+    cursor = driver.execute(statement.replace("?", "%s"), parameters, prepare=True)
+    return cursor.fetchall() if cursor.description else [], cursor.rowcount
 
 
 def _configure_sqlite(connection: SQLiteConnection, record: object, *, synchronous: str) -> None:
@@ -117,7 +118,7 @@ def _configure_sqlite(connection: SQLiteConnection, record: object, *, synchrono
 def _configure_postgresql(connection: Any, record: object) -> None:
     # What a process holds that stands still, or whose machine is gone, others wait for: the reaper among them.
     connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}s'")
-    connection.commit()
+    connection.commit()  # which does nothing where each statement is a transaction of its own
 
 
 def _tell_disconnect(context: ExceptionContext) -> None:

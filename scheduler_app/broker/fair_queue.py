@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POLL = 1.0  # seconds between looks at Redis when no wake-up comes, and between tries while it is away
-LOOKAHEAD = 0.02  # seconds of work that may be fetched beyond what the idle threads take
+LOOKAHEAD = 0.02  # seconds of work that may be fetched beyond what the idle threads take,
+SHORT = 0.05  # while tasks take less than so many seconds
 MOST_DONE = 1_000  # messages that one pull acknowledges
 STALLED = 0.25  # seconds that fetched work may wait before other workers get it
 
@@ -140,7 +141,7 @@ class FairQueue(PriorityQueue[Any]):
     def _fetch(self) -> None:
         # The flag goes down before Redis is asked, so that a wake-up meanwhile is not lost.
         self.fetching, self.more = True, False
-        wanted = self.idle + min(2 * self.worker.worker_threads, int(LOOKAHEAD / self.task_time))
+        wanted = self.idle + self._ahead()
         self.mutex.release()
         try:
             messages = self._pull(wanted)
@@ -153,6 +154,11 @@ class FairQueue(PriorityQueue[Any]):
             self.fetching = False
             self.next_poll = time.monotonic() + random.uniform(0.75, 1) * POLL
         self.more = self.more or len(messages) == wanted
+
+    def _ahead(self) -> int:
+        """How many messages the threads would start within LOOKAHEAD, while tasks are short."""
+        threads = self.worker.worker_threads
+        return min(2 * threads, int(threads * LOOKAHEAD / self.task_time)) if self.task_time < SHORT else 0
 
     def _pull(self, count: int) -> list[MessageProxy]:
         """Fetches at most so many messages, and acknowledges what is done."""
