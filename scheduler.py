@@ -63,8 +63,12 @@ def duties(scan_interval: float) -> list[tuple[Duty, float]]:
         retention.prune(now=now)
         return 0  # the rest at the next scan, so that nobody waits for it
 
+    def recheck(now: datetime) -> int:
+        dispatch.resync(now=now, thorough=True)
+        return 0
+
     scans: list[Duty] = [schedulers.scan, dispatch.relay, dispatch.resync, prune]
-    return [*((scan, scan_interval) for scan in scans), (reap, 1.0), (maintain, 2.0)]
+    return [*((scan, scan_interval) for scan in scans), (reap, 1.0), (maintain, 2.0), (recheck, 600.0)]
 
 
 def perform(app: Flask, duty: Duty) -> None:

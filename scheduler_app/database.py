@@ -18,6 +18,14 @@ from scheduler_app.extensions import db
 DIRECT = "direct"  # the bind of execute_directly
 BUSY_TIMEOUT = 30  # seconds that a writer on SQLite waits for the others
 GOODBYES = {"57P01", "57P02", "57P03", "25P03"}  # PostgreSQL's last words to a session: shut down, crashed, idle …
+# A server whose machine has vanished is noticed within about ten seconds.
+VANISHED = {
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 IDLE_TIMEOUT = 10  # seconds between two statements of a transaction, after which PostgreSQL ends it
 
 
@@ -30,7 +38,7 @@ def engine_options(settings: Settings, *, worker: bool) -> dict[str, Any]:
     pool = {"pool_size": threads, "max_overflow": 4, "pool_timeout": 5, "pool_pre_ping": not worker}
     url = make_url(settings.database_url)
     if url.get_backend_name() == "postgresql":
-        return pool | {"connect_args": {"connect_timeout": 3}}
+        return pool | {"connect_args": VANISHED}
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     return pool | {"connect_args": {"timeout": BUSY_TIMEOUT}}

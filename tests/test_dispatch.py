@@ -135,6 +135,15 @@ def test_while_the_marker_is_there_nothing_is_checked(app: Flask, valkey: Any) -
     assert sent() == set(ids)
 
 
+def test_a_thorough_check_finds_what_is_missing_without_a_sign_of_a_loss(app: Flask, valkey: Any) -> None:
+    ids = create(3)
+    dispatch.relay(now=LATER)
+    dispatch.resync(now=LATER)
+    lose(valkey, ids[1:])
+    assert dispatch.resync(now=LATER, thorough=True) == 2
+    assert sent() == {ids[0]}
+
+
 def test_a_restart_of_redis_is_noticed_although_its_data_is_there(app: Flask, own_valkey: Any) -> None:
     marker = type(broker.marker)(own_valkey.client, "dramatiq")
     marker.end(marker.begin())

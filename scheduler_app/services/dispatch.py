@@ -48,12 +48,13 @@ def relay(*, now: datetime, limit: int = 1000) -> int:
     return len(tasks)
 
 
-def resync(*, now: datetime) -> int:
+def resync(*, now: datetime, thorough: bool = False) -> int:
     """When Redis may have lost messages, finds the tasks whose message is missing; the relay sends them again.
 
+    Thorough, it looks without a sign of a loss: for what was evicted, or marked as sent just after the loss of it.
     Returns how many it found. Reads the waiting tasks in batches, so that a million of them are no burden.
     """
-    if broker.marker.intact():
+    if broker.marker.intact() and not thorough:
         return 0
     begun = broker.marker.begin()
     missing, last = 0, 0
