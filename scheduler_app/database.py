@@ -103,13 +103,14 @@ def execute_directly(statement: str, parameters: Sequence[Any]) -> tuple[list[An
 
 
 def _execute_on_sqlite(driver: Any, statement: str, parameters: Sequence[Any]) -> tuple[list[Any], int]:
-    cursor = driver.execute(statement, [_stored(value) for value in parameters])
+    stored = [sqlite_time(value) if isinstance(value, datetime) else value for value in parameters]
+    cursor = driver.execute(statement, stored)
     return cursor.fetchall(), cursor.rowcount
 
 
-def _stored(value: Any) -> Any:
+def sqlite_time(moment: datetime) -> str:
     """A time as SQLAlchemy writes it into SQLite."""
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f") if isinstance(value, datetime) else value
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def _execute_on_postgresql(driver: Any, statement: str, parameters: Sequence[Any]) -> tuple[list[Any], int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ARRAY, BigInteger, FromClause, bindparam, func, select
 
+from scheduler_app.database import sqlite_time
 from scheduler_app.extensions import db
 from scheduler_app.models import UTCDateTime
 
@@ -29,10 +30,5 @@ def _from_arrays(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> FromCla
 
 def _from_json(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> FromClause:
     # SQLite has no arrays.
-    row = func.json_each(json.dumps(rows, default=_stored)).table_valued("value").c.value
+    row = func.json_each(json.dumps(rows, default=sqlite_time)).table_valued("value").c.value
     return select(*(func.json_extract(row, f"$[{i}]").label(name) for i, name in enumerate(names))).subquery()
-
-
-def _stored(moment: datetime) -> str:
-    """As SQLAlchemy writes a time into SQLite."""
-    return f"{moment:%Y-%m-%d %H:%M:%S.%f}"
