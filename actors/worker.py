@@ -8,8 +8,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from scheduler_app import create_app, operations
 from scheduler_app.broker import ANY_OPERATION, FairScheduling, GiveBack, PriorityBroker, queue_name
 from scheduler_app.config import Settings
-from scheduler_app.services import execution
+from scheduler_app.database import DIRECT
+from scheduler_app.extensions import db
+from scheduler_app.services.execution import Executor
 from scheduler_app.services.pulse import Pulse
+from scheduler_app.services.status_writer import Message, StatusWriter
 
 log = logging.getLogger(__name__)
 app = create_app(Settings.load(), worker=True)
@@ -20,12 +23,19 @@ worker_id = broker.broker_id  # in the table of workers as in Redis
 
 def run(task_id: int, claims: int) -> None:
     try:
-        with app.app_context():
-            execution.run(task_id, claims, worker_id=worker_id)
+        executor.run((task_id, claims))
     except SQLAlchemyError as error:
         # An acknowledged message is gone for good; one that comes again does nothing if the status was written.
         log.warning("task %d: message %d is given back: %s", task_id, claims, error)
         raise GiveBack from None
+
+
+def following() -> Message | None:
+    """What the thread that calls it will be given next."""
+    if message := scheduling.queue.reserve():
+        task_id, claims = message.args
+        return task_id, claims
+    return None
 
 
 class Life(dramatiq.Middleware):
@@ -37,13 +47,17 @@ class Life(dramatiq.Middleware):
         self.pulse.start()
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        execution.stopping.set()
+        executor.stopping.set()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self.pulse.stop()
 
 
-broker.add_middleware(FairScheduling())
+scheduling = FairScheduling()
+with app.app_context():
+    writer = StatusWriter(db.engines[DIRECT], worker_id)
+executor = Executor(app, writer, following)
+broker.add_middleware(scheduling)
 broker.add_middleware(Life())
 dramatiq.set_broker(broker)
 for name in (ANY_OPERATION, *(operation.name for operation in operations.registered())):

@@ -1,21 +1,21 @@
 """How the database is spoken to: pools, and what SQLite needs to be safe with many processes."""
 
 import threading
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any
 
-from sqlalchemy import Connection, Engine, ExceptionContext, PoolProxiedConnection, event, make_url, text
+from sqlalchemy import Connection, Engine, ExceptionContext, NullPool, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 
-DIRECT = "direct"  # the bind of execute_directly
+DIRECT = "direct"  # the bind for ThreadConnections
 BUSY_TIMEOUT = 30  # seconds that a writer on SQLite waits for the others
 GOODBYES = {"57P01", "57P02", "57P03", "25P03"}  # PostgreSQL's last words to a session: shut down, crashed, idle …
 # A server whose machine has vanished is noticed within about ten seconds.
@@ -29,24 +29,35 @@ VANISHED = {
 IDLE_TIMEOUT = 10  # seconds between two statements of a transaction, after which PostgreSQL ends it
 
 
-_turn = threading.Lock()  # of the threads that write to SQLite: its own way to wait is to sleep, ever longer
-
-
 def engine_options(settings: Settings, *, worker: bool) -> dict[str, Any]:
     threads = settings.worker_threads + 4
-    # A worker does again what met a broken connection; anybody else would rather ask before than fail.
-    pool = {"pool_size": threads, "max_overflow": 4, "pool_timeout": 5, "pool_pre_ping": not worker}
-    url = make_url(settings.database_url)
-    if url.get_backend_name() == "postgresql":
-        return pool | {"connect_args": VANISHED}
-    if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    return pool | {"connect_args": {"timeout": BUSY_TIMEOUT}}
+    return {
+        "connect_args": _connect_args(settings),
+        "pool_size": threads,
+        "max_overflow": 4,
+        "pool_timeout": 5,
+        # A worker does again what met a broken connection; anybody else would rather ask before than fail.
+        "pool_pre_ping": not worker,
+    }
 
 
 def direct_options(settings: Settings) -> dict[str, Any]:
-    """For an engine beside the sessions', whose connections are always between two transactions."""
-    return {"url": settings.database_url, "isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+    """For an engine beside the sessions', for ThreadConnections."""
+    return {
+        "url": settings.database_url,
+        "connect_args": _connect_args(settings),
+        "poolclass": NullPool,
+        "isolation_level": "AUTOCOMMIT",
+    }
+
+
+def _connect_args(settings: Settings) -> dict[str, Any]:
+    url = make_url(settings.database_url)
+    if url.get_backend_name() == "postgresql":
+        return VANISHED
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    return {"timeout": BUSY_TIMEOUT}
 
 
 def prepare(engine: Engine, *, worker: bool) -> None:
@@ -79,43 +90,33 @@ def clock() -> datetime:
     return now.astimezone(UTC)
 
 
-def execute_directly(statement: str, parameters: Sequence[Any]) -> tuple[list[Any], int]:
-    """One statement in a transaction of its own, on the driver's connection: a fraction of what a session costs.
+class ThreadConnections:
+    """A connection of the driver's for each thread, which it keeps: a fraction of what a session costs.
 
-    Parameters are marked by ? on every database; JSON goes in as text, and on SQLite it comes out as text. Returns the
-    rows, if any, and how many were changed; raises SQLAlchemy's errors.
+    Each statement is a transaction of its own, unless it begins one.
     """
-    engine = db.engines[DIRECT]
-    sqlite = engine.dialect.name == "sqlite"
-    connection: PoolProxiedConnection | None = None
-    try:
-        connection = engine.raw_connection()
-        with _turn if sqlite else nullcontext():
-            execute = _execute_on_sqlite if sqlite else _execute_on_postgresql
-            return execute(connection.driver_connection, statement, parameters)
-    except engine.dialect.loaded_dbapi.Error as error:
-        if connection and engine.dialect.is_disconnect(error, connection, None):
-            connection.invalidate(error)
-        raise DBAPIError.instance(statement, None, error, engine.dialect.loaded_dbapi.Error) from error
-    finally:
-        if connection:
-            connection.close()
 
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._kept = threading.local()
 
-def _execute_on_sqlite(driver: Any, statement: str, parameters: Sequence[Any]) -> tuple[list[Any], int]:
-    stored = [sqlite_time(value) if isinstance(value, datetime) else value for value in parameters]
-    cursor = driver.execute(statement, stored)
-    return cursor.fetchall(), cursor.rowcount
+    @contextmanager
+    def current(self) -> Iterator[Any]:
+        """This thread's; raises SQLAlchemy's errors in place of the driver's."""
+        driver_error = self.engine.dialect.loaded_dbapi.Error
+        try:
+            if not hasattr(self._kept, "connection"):
+                self._kept.connection = self.engine.raw_connection()
+            yield self._kept.connection.driver_connection
+        except driver_error as error:
+            if self.engine.dialect.is_disconnect(error, self._kept.connection, None):
+                self._kept.__dict__.pop("connection").invalidate(error)
+            raise DBAPIError.instance(None, None, error, driver_error) from error
 
 
 def sqlite_time(moment: datetime) -> str:
     """A time as SQLAlchemy writes it into SQLite."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-
-
-def _execute_on_postgresql(driver: Any, statement: str, parameters: Sequence[Any]) -> tuple[list[Any], int]:
-    cursor = driver.execute(statement.replace("?", "%s"), parameters, prepare=True)
-    return cursor.fetchall() if cursor.description else [], cursor.rowcount
 
 
 def _configure_sqlite(connection: SQLiteConnection, record: object, *, synchronous: str) -> None:

@@ -13,6 +13,7 @@ from scheduler_app.operations import PermanentError
 from scheduler_app.services import attempts, due_times
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.services.firing import KEPT, fire_due
+from tests import claims
 from tests.schedules import DAY, HOUR, MINUTE, NOON, create, fired, look, next_run_at, tasks_of
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -33,7 +34,7 @@ def claim(schedule_id: int) -> Attempt:
     """A worker begins the newest task of the schedule."""
     task_id = tasks_of(schedule_id)[-1].task_id
     db.session.rollback()
-    attempt = attempts.claim(task_id, 0, worker_id="here", now=NOON)
+    attempt = claims.claim(task_id, 0, worker_id="here", now=NOON)
     assert attempt
     return attempt
 

@@ -9,6 +9,7 @@ from sqlalchemy import func, select, update
 from scheduler_app.extensions import db
 from scheduler_app.models import Failure, IdempotencyKey, Status, Task
 from scheduler_app.services import attempts, retention, tasks
+from tests.claims import claim
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -47,7 +48,7 @@ def test_the_failures_of_a_task_go_with_it(app: Flask) -> None:
     create(1, status=Status.PENDING, finished_at=None)
     [task_id] = db.session.scalars(select(Task.task_id))
     db.session.rollback()
-    attempt = attempts.claim(task_id, 0, worker_id="w", now=NOW - 31 * DAY)
+    attempt = claim(task_id, 0, worker_id="w", now=NOW - 31 * DAY)
     assert attempt
     attempts.fail(attempt, RuntimeError("no"), now=NOW - 31 * DAY)
     assert db.session.scalars(select(Failure)).all()

@@ -174,6 +174,23 @@ def test_a_stopped_worker_finishes_what_runs_and_gives_back_the_rest(
     assert {task["attempts"] for task in finished(client, ids)} == {1}
 
 
+def test_a_worker_that_is_stopped_amid_short_tasks_leaves_none_begun(client: FlaskClient, trial: Start) -> None:
+    ids = [task_id for _ in range(4) for task_id in submit(client, *[{"operation": "1+1"}] * 1_000)]
+
+    def any_is(status: str) -> bool:
+        return bool(client.get(f"/tasks/?status={status}&limit=1").json)
+
+    first = trial()
+    eventually(lambda: get(client, ids[100])["status"] == "SUCCESS")
+    assert first.stop() == 0
+    assert any_is("PENDING")
+    assert not any_is("STARTED")
+    assert not any_is("RETRYING")
+    trial()
+    eventually(lambda: not any_is("PENDING") and not any_is("STARTED"))
+    assert not any_is("RETRYING")
+
+
 def test_a_schedule_has_its_first_task_finished_within_seconds(
     client: FlaskClient, worker: Start, scheduler: Start
 ) -> None:

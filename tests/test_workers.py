@@ -12,6 +12,7 @@ from scheduler_app.models import Failure, Status, Task, Worker
 from scheduler_app.services import attempts, control, tasks, workers
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.services.workers import Reaper
+from tests.claims import claim, succeed
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -36,7 +37,7 @@ def claimed(worker_id: str, *, max_retries: int = 5) -> Attempt:
     request = {"operation": "calculate", "params": {"expression": "1+1"}, "priority": 5, "max_retries": max_retries}
     [row] = tasks.create([request], now=NOW)
     db.session.commit()
-    attempt = attempts.claim(row.task_id, 0, worker_id=worker_id, now=NOW)
+    attempt = claim(row.task_id, 0, worker_id=worker_id, now=NOW)
     assert attempt
     return attempt
 
@@ -71,7 +72,7 @@ def test_the_second_loss_in_a_row_waits_for_its_backoff(app: Flask, reaper: Reap
     beat("dead")
     claimed_once = claimed("dead")
     reaper.reap(now=DEAD)
-    again = attempts.claim(claimed_once.task_id, 1, worker_id="dead", now=DEAD)
+    again = claim(claimed_once.task_id, 1, worker_id="dead", now=DEAD)
     assert again
     assert reaper.reap(now=DEAD + timedelta(minutes=1)) == 1
     assert task_of(again).run_at >= DEAD + timedelta(minutes=1, seconds=1)
@@ -97,12 +98,12 @@ def test_a_lost_task_that_was_to_be_cancelled_is_cancelled(app: Flask, reaper: R
 def test_the_late_result_of_a_worker_that_was_only_slow_is_dropped(app: Flask, reaper: Reaper) -> None:
     slow = claimed("slow")
     reaper.reap(now=DEAD)
-    assert not attempts.succeed(slow, 1, now=DEAD)
+    assert not succeed(slow, 1, now=DEAD)
     assert not attempts.fail(slow, RuntimeError(), now=DEAD)
-    quick = attempts.claim(slow.task_id, 1, worker_id="quick", now=DEAD)
+    quick = claim(slow.task_id, 1, worker_id="quick", now=DEAD)
     assert quick
-    assert not attempts.succeed(slow, 1, now=DEAD)
-    assert attempts.succeed(quick, 2, now=DEAD)
+    assert not succeed(slow, 1, now=DEAD)
+    assert succeed(quick, 2, now=DEAD)
     assert not attempts.fail(slow, RuntimeError(), now=DEAD)
     assert (task_of(slow).status, task_of(slow).result) == (Status.SUCCESS, 2)
     assert len(db.session.scalars(select(Failure)).all()) == 1
@@ -112,10 +113,10 @@ def test_a_late_result_finds_no_way_in_even_after_a_retry_by_hand(app: Flask, re
     slow = claimed("slow", max_retries=0)
     reaper.reap(now=DEAD)
     control.retry(slow.task_id, now=DEAD)
-    again = attempts.claim(slow.task_id, task_of(slow).claims, worker_id="slow", now=DEAD)
+    again = claim(slow.task_id, task_of(slow).claims, worker_id="slow", now=DEAD)
     assert again
     assert again.attempt == slow.attempt == 1
-    assert not attempts.succeed(slow, 1, now=DEAD)
+    assert not succeed(slow, 1, now=DEAD)
 
 
 def test_a_worker_that_comes_back_has_its_row_again(app: Flask, reaper: Reaper) -> None:

@@ -52,7 +52,7 @@ class FairQueue(PriorityQueue[Any]):
         self.more = True  # Redis may have more than was fetched
         self.next_poll = 0.0
         self.taken_at = 0.0
-        self.started = threading.local()
+        self.thread = threading.local()  # started_at: when it got its item; reserved: the one that it gets next
         self.task_time = 1.0  # seconds that a task takes, as of late
         self.wake_up = WakeUp(
             broker.client,
@@ -95,6 +95,9 @@ class FairQueue(PriorityQueue[Any]):
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         if not block:  # as a stopping worker drains it: only what is here
             return super().get(block=False)
+        if reserved := self.take_reserved():
+            self.thread.started_at = self.taken_at = time.monotonic()
+            return reserved
         with self.not_empty:
             self.idle += 1
             try:
@@ -103,11 +106,23 @@ class FairQueue(PriorityQueue[Any]):
                 self.idle -= 1
             if self.more:  # this thread may have been the one to fetch
                 self.not_empty.notify()
-            self.started.at = self.taken_at = time.monotonic()
+            self.thread.started_at = self.taken_at = time.monotonic()
             return self._get()
 
+    def reserve(self) -> MessageProxy | None:
+        """The message that this thread gets next, if one is here that no other thread has taken."""
+        if self.closed:
+            return None
+        with suppress(Empty):
+            self.thread.reserved = super().get(block=False)
+            return cast(MessageProxy, self.thread.reserved.message)
+        return None
+
+    def take_reserved(self) -> Any:
+        return self.thread.__dict__.pop("reserved", None)
+
     def task_done(self) -> None:
-        took = time.monotonic() - self.started.at
+        took = time.monotonic() - self.thread.started_at
         self.task_time = max(took, 0.8 * self.task_time + 0.2 * took)  # rises at once, falls slowly
         super().task_done()
 
@@ -226,6 +241,10 @@ class FairScheduling(dramatiq.Middleware):
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self.queue.close()
+
+    def before_worker_thread_shutdown(self, broker: dramatiq.Broker, thread: Any) -> None:
+        if reserved := self.queue.take_reserved():
+            thread.process_message(reserved.message)
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self.queue.acknowledge_all()

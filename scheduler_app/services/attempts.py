@@ -1,10 +1,9 @@
-"""One attempt at a task: claimed, then recorded. The only place where a worker changes a status.
+"""One attempt at a task, and its failure. Only here and in status_writer.py does a worker change a status.
 
 Each change is a compare-and-set. A claim is guarded by the number of claims so far, and a record by the number that
 the claim gave: a second delivery of a message or a late reply finds nothing to change.
 """
 
-import json
 import random
 import traceback
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, CursorResult, case, insert, literal, null, select, update
 
-from scheduler_app.database import execute_directly
 from scheduler_app.extensions import db
 from scheduler_app.models import Failure, Status, Task, UTCDateTime
 from scheduler_app.operations import PermanentError
@@ -38,35 +36,6 @@ class Attempt:
 
 class WorkerLost(Exception):
     """The worker that ran the attempt is no more: killed, stopped before it was done, or silent for too long."""
-
-
-# Every task costs these two statements, so they go to the driver directly.
-CLAIM = """
-    UPDATE task
-    SET status = 'STARTED', claims = claims + 1, attempts = attempts + 1, started_at = ?, worker_id = ?, progress = NULL
-    WHERE task_id = ? AND claims = ? AND status IN ('PENDING', 'RETRYING')
-    RETURNING attempts, max_retries, operation, params
-"""
-SUCCEED = """
-    UPDATE task
-    SET status = 'SUCCESS', result = ?, progress = COALESCE(?, progress), finished_at = ?, cancel_requested = FALSE
-    WHERE task_id = ? AND claims = ? AND status = 'STARTED'
-"""
-
-
-def claim(task_id: int, claims: int, *, worker_id: str, now: datetime) -> Attempt | None:
-    """The attempt, STARTED; None when the message is out of date: deleted, cancelled or claimed already."""
-    rows, _ = execute_directly(CLAIM, (now, worker_id, task_id, claims))
-    for attempt, max_retries, operation, params in rows:
-        return Attempt(task_id, claims + 1, attempt, max_retries, operation, _parsed(params))
-    return None
-
-
-def succeed(attempt: Attempt, result: Any, *, progress: dict[str, Any] | None = None, now: datetime) -> bool:
-    """False when the task has moved on without this attempt; its result is dropped."""
-    written = _dumped(result), _dumped(progress), now
-    _, changed = execute_directly(SUCCEED, (*written, attempt.task_id, attempt.claim))
-    return changed == 1
 
 
 def fail(attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | None = None, now: datetime) -> bool:
@@ -99,15 +68,6 @@ def record_failure(
         _keep(attempt, described, error, now)
         pause_after_failure(attempt.task_id)
     return won
-
-
-def _parsed(params: Any) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(params) if isinstance(params, str) else params
-    return parsed
-
-
-def _dumped(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, allow_nan=False)
 
 
 def _unless_cancelled(status: Status) -> Any:

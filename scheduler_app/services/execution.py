@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from flask import Flask
 from marshmallow import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -18,6 +19,7 @@ from scheduler_app.operations import Operation, PermanentError, find
 from scheduler_app.services import attempts
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.services.running import RunningTask, registered
+from scheduler_app.services.status_writer import Message, StatusWriter
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -25,66 +27,103 @@ T = TypeVar("T")
 MAX_RESULT = 1_000_000  # characters of JSON
 LAST_WORD = 10.0  # seconds that a stopping worker still waits for the database to take a result
 
-stopping = threading.Event()  # set once this worker is asked to stop
-
 
 class UnknownOperation(Exception):
     """This worker has no such operation; another, or this one after its next release, may have it."""
 
 
-def run(task_id: int, claims: int, *, worker_id: str) -> None:
-    """Raises GiveBack when the task could not be claimed for want of the database: the message is to come again."""
-    attempt = _claim(task_id, claims, worker_id)
-    if attempt is None:
-        log.info("task %d: message %d is out of date", task_id, claims)
-        return
-    with registered(attempt) as task:
-        if not _outcome(task):
-            log.warning("task %d: attempt %d came too late, dropped", task_id, attempt.attempt)
+class Executor:
+    """Of one worker process; its threads call run."""
+
+    def __init__(self, app: Flask, writer: StatusWriter, following: Callable[[], Message | None]) -> None:
+        self.app = app
+        self.writer = writer
+        self.following = following  # the message that this thread will be given next, if that is known
+        self.stopping = threading.Event()  # set once this worker is asked to stop
+        self._claimed = threading.local()  # by this thread, with the success before it
+
+    def run(self, message: Message) -> None:
+        """Raises GiveBack when the database does not let go on: the message is to come again."""
+        attempt = self._claim(message)
+        if attempt is None:
+            log.info("task %d: message %d is out of date", *message)
+            return
+        with registered(attempt) as task:
+            if not self._outcome(task):
+                log.warning("task %d: attempt %d came too late, dropped", task.task_id, task.attempt)
+
+    def _claim(self, message: Message) -> Attempt | None:
+        claimed, self._claimed.ahead = getattr(self._claimed, "ahead", None), None
+        if claimed and claimed[0] == message:
+            ahead: Attempt | None = claimed[1]
+            return ahead
+        try:
+            return self._patiently(lambda: self.writer.claim(message, now=datetime.now(UTC)), last_word=0)
+        except SQLAlchemyError:
+            log.exception("task %d: could not be claimed", message[0])
+            self.stopping.wait(1)
+            raise GiveBack from None
+
+    def _outcome(self, task: RunningTask) -> bool:
+        """Runs the operation and records what came of it; False when the task has moved on without this attempt."""
+        try:
+            result = _perform(task)
+        except BaseException as error:  # whatever an operation raises, sys.exit() too, is its own failure
+            return self._record_failure(task, error)
+        try:
+            return self._record_success(task, result)
+        except SQLAlchemyError as error:
+            return self._record_failure(task, PermanentError(f"The result cannot be stored: {error}"))
+
+    def _record_success(self, task: RunningTask, result: str) -> bool:
+        following = self.following()
+
+        progress = task.take_progress()
+
+        def record() -> tuple[bool, Attempt | None]:
+            now = datetime.now(UTC)
+            return self.writer.succeed(task.claimed, result, progress=progress, following=following, now=now)
+
+        won, ahead = self._patiently(record, last_word=LAST_WORD)
+        self._claimed.ahead = following, ahead
+        return won
+
+    def _record_failure(self, task: RunningTask, error: BaseException) -> bool:
+        log.info("task %d: attempt %d failed: %r", task.task_id, task.attempt, error)
+
+        progress = task.take_progress()
+
+        def record() -> bool:
+            db.session.rollback()  # what a try before this one may have left
+            return attempts.fail(task.claimed, error, progress=progress, now=datetime.now(UTC))
+
+        with self.app.app_context():
+            return self._patiently(record, last_word=LAST_WORD)
+
+    def _patiently(self, change: Callable[[], T], *, last_word: float) -> T:
+        """Does the change, and does it again until the database answers, or until last_word seconds into the stop."""
+        delay = 0.1
+        gave_up_at = None
+        while True:
+            try:
+                return change()
+            except (OperationalError, InterfaceError, PoolTimeout) as error:
+                log.warning("the database does not answer; again in %.1f s: %s", delay, error)
+            if self.stopping.wait(delay):
+                gave_up_at = gave_up_at or time.monotonic() + last_word
+                if time.monotonic() >= gave_up_at:
+                    raise GiveBack
+                time.sleep(delay)
+            delay = min(delay * 2, 5.0)
 
 
-def _claim(task_id: int, claims: int, worker_id: str) -> Attempt | None:
-    try:
-        return _patiently(
-            lambda: attempts.claim(task_id, claims, worker_id=worker_id, now=datetime.now(UTC)), last_word=0
-        )
-    except SQLAlchemyError:
-        log.exception("task %d: could not be claimed", task_id)
-        stopping.wait(1)
-        raise GiveBack from None
-
-
-def _outcome(task: RunningTask) -> bool:
-    """Runs the operation and records what came of it; False when the task has moved on without this attempt."""
-    try:
-        result = _perform(task)
-    except BaseException as error:  # whatever an operation raises, sys.exit() too, is its own failure
-        return _record_failure(task, error)
-    try:
-        return _patiently(
-            lambda: attempts.succeed(task.claimed, result, progress=task.take_progress(), now=datetime.now(UTC)),
-            last_word=LAST_WORD,
-        )
-    except SQLAlchemyError as error:
-        return _record_failure(task, PermanentError(f"The result cannot be stored: {error}"))
-
-
-def _record_failure(task: RunningTask, error: BaseException) -> bool:
-    log.info("task %d: attempt %d failed: %r", task.task_id, task.attempt, error)
-    return _patiently(
-        lambda: attempts.fail(task.claimed, error, progress=task.take_progress(), now=datetime.now(UTC)),
-        last_word=LAST_WORD,
-    )
-
-
-def _perform(task: RunningTask) -> Any:
+def _perform(task: RunningTask) -> str:
+    """The result as JSON."""
     operation = find(task.claimed.operation)
     if operation is None:
         raise UnknownOperation(f"No operation {task.claimed.operation!r} on this worker.")
     arguments = _arguments(operation, task.claimed.params)
-    result = task.call.run(lambda: operation.function(**arguments), limit=operation.time_limit)
-    _check_result(result)
-    return result
+    return _dumped(task.call.run(lambda: operation.function(**arguments), limit=operation.time_limit))
 
 
 def _arguments(operation: Operation, params: dict[str, Any]) -> dict[str, Any]:
@@ -94,28 +133,11 @@ def _arguments(operation: Operation, params: dict[str, Any]) -> dict[str, Any]:
         raise PermanentError(f"params: {error}") from error
 
 
-def _check_result(result: Any) -> None:
+def _dumped(result: Any) -> str:
     try:
-        size = len(json.dumps(result, allow_nan=False))
+        dumped = json.dumps(result, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise PermanentError(f"The result is not JSON: {error}") from error
-    if size > MAX_RESULT:
-        raise PermanentError(f"The result has {size} characters of JSON; at most {MAX_RESULT} are kept.")
-
-
-def _patiently(change: Callable[[], T], *, last_word: float) -> T:
-    """Does the change, and does it again until the database answers, or until last_word seconds into the stop."""
-    delay = 0.1
-    gave_up_at = None
-    while True:
-        try:
-            return change()
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
-            db.session.rollback()
-            log.warning("the database does not answer; again in %.1f s: %s", delay, error)
-        if stopping.wait(delay):
-            gave_up_at = gave_up_at or time.monotonic() + last_word
-            if time.monotonic() >= gave_up_at:
-                raise GiveBack
-            time.sleep(delay)
-        delay = min(delay * 2, 5.0)
+    if len(dumped) > MAX_RESULT:
+        raise PermanentError(f"The result has {len(dumped)} characters of JSON; at most {MAX_RESULT} are kept.")
+    return dumped

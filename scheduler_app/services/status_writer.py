@@ -1,0 +1,96 @@
+"""The start of an attempt and its success, which every task costs.
+
+A thread that has another task at hand when it finishes one writes the success of the one and the start of the other
+together, so that under load a task costs one commit. Each is a compare-and-set as in attempts.py.
+"""
+
+import json
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine
+
+from scheduler_app.database import ThreadConnections, sqlite_time
+from scheduler_app.services.attempts import Attempt
+
+# Each text says everything about its change, on both databases; None as the task's id changes nothing.
+SUCCEED = """
+    UPDATE task
+    SET status = 'SUCCESS', result = ?, progress = COALESCE(?, progress), finished_at = ?, cancel_requested = FALSE
+    WHERE task_id = ? AND claims = ? AND status = 'STARTED'
+    RETURNING task_id
+"""
+CLAIM = """
+    UPDATE task
+    SET status = 'STARTED', claims = claims + 1, attempts = attempts + 1, started_at = ?, worker_id = ?, progress = NULL
+    WHERE task_id = ? AND claims = ? AND status IN ('PENDING', 'RETRYING')
+    RETURNING attempts, max_retries, operation, params
+"""
+BOTH = (
+    f"WITH succeeded AS ({SUCCEED}), claimed AS ({CLAIM}) SELECT succeeded.task_id, claimed.*"  # noqa: S608
+    " FROM (VALUES (0)) AS always LEFT JOIN succeeded ON TRUE LEFT JOIN claimed ON TRUE"
+).replace("?", "%s")
+
+Message = tuple[int, int]  # the task's id and how often it was claimed before
+
+
+class StatusWriter:
+    """Of one worker process. Its methods raise SQLAlchemy's errors."""
+
+    def __init__(self, engine: Engine, worker_id: str) -> None:
+        self.worker_id = worker_id
+        self.connections = ThreadConnections(engine)
+        self._sqlite = engine.dialect.name == "sqlite"
+        self._turn = threading.Lock()  # to write to SQLite, whose own way to wait is to sleep, ever longer
+
+    def claim(self, message: Message, *, now: datetime) -> Attempt | None:
+        """The attempt, STARTED; None when the message is out of date: deleted, cancelled or claimed already."""
+        return self._write(None, None, None, message, now)[1]
+
+    def succeed(
+        self,
+        attempt: Attempt,
+        result: str,
+        *,
+        progress: dict[str, Any] | None = None,
+        following: Message | None = None,
+        now: datetime,
+    ) -> tuple[bool, Attempt | None]:
+        """Records the result, which is JSON, and claims the message that the thread takes up next, if there is one.
+
+        The first is False when the task has moved on without this attempt; its result is dropped.
+        """
+        return self._write(attempt, result, json.dumps(progress) if progress else None, following, now)
+
+    def _write(
+        self, attempt: Attempt | None, result: str | None, progress: str | None, message: Message | None, now: datetime
+    ) -> tuple[bool, Attempt | None]:
+        # Numbers go as text: a statement is prepared once for each combination of its parameters' types.
+        ended = (str(attempt.task_id), str(attempt.claim)) if attempt else (None, None)
+        begun = map(str, message) if message else (None, None)
+        execute = self._on_sqlite if self._sqlite else _on_postgresql
+        with self.connections.current() as connection:
+            row = execute(connection, (result, progress, now, *ended), (now, self.worker_id, *begun))
+        succeeded, number, max_retries, operation, params = row
+        if message is None or number is None:
+            return succeeded is not None, None
+        parsed = json.loads(params) if isinstance(params, str) else params
+        return succeeded is not None, Attempt(message[0], message[1] + 1, number, max_retries, operation, parsed)
+
+    def _on_sqlite(self, connection: Any, success: Sequence[Any], claim: Sequence[Any]) -> Sequence[Any]:
+        with self._turn, connection:  # which commits, or rolls back
+            connection.execute("BEGIN IMMEDIATE")
+            [succeeded] = connection.execute(SUCCEED, _stored(success)).fetchall() or [(None,)]
+            [claimed] = connection.execute(CLAIM, _stored(claim)).fetchall() or [(None, None, None, None)]
+        return *succeeded, *claimed
+
+
+def _on_postgresql(connection: Any, success: Sequence[Any], claim: Sequence[Any]) -> Sequence[Any]:
+    row: Sequence[Any] = connection.execute(BOTH, (*success, *claim), prepare=True).fetchone()
+    return row
+
+
+def _stored(values: Sequence[Any]) -> list[Any]:
+    return [sqlite_time(value) if isinstance(value, datetime) else value for value in values]
