@@ -29,7 +29,7 @@ class Peer:
     """A task queue to compare with. Its module has publish(count)."""
 
     name: str
-    goal: float  # our rate, in its own
+    goal: float | None  # our rate, in its own
     tasks: int  # fewer than ours where it is slow
     module: str
     worker: tuple[str, ...]  # what Python is given to run one worker process
@@ -37,7 +37,9 @@ class Peer:
     prepare: bool  # its module has prepare(), to be called before the workers start
 
 
-def peer(name: str, goal: float, tasks: int, module: str, *worker: str, ready: str, prepare: bool = False) -> Peer:
+def peer(
+    name: str, goal: float | None, tasks: int, module: str, *worker: str, ready: str, prepare: bool = False
+) -> Peer:
     path = f"benchmarks.peers.{module}"
     return Peer(name, goal, tasks, path, tuple(part.format(module=path) for part in worker), ready, prepare)
 
@@ -46,12 +48,15 @@ DRAMATIQ = ("-m", "dramatiq", "{module}", "--processes", "1", "--threads", THREA
 CELERY = ("-m", "celery", "--app", "{module}", "worker", "--pool", "threads", "--concurrency", THREADS)
 QUIET = ("--loglevel", "ERROR", "--without-gossip", "--without-mingle", "--without-heartbeat")
 WORK = ("-c", "from {module} import work; work()")
+RQ = ("-c", "from {module} import work; work(fork=True)")
+RQ_SIMPLE = ("-c", "from {module} import work; work(fork=False)")
 
 PEERS = (
     peer("stock Dramatiq, records nothing", 0.55, 20_000, "dramatiq_tasks", *DRAMATIQ, ready=ours.WORKER_READY),
     peer("Celery with bare psycopg", 2.5, 5_000, "celery_tasks", *CELERY, *QUIET, ready="celery is ready"),
     peer("Procrastinate", 5, 2_000, "procrastinate_tasks", *WORK, ready="procrastinate is ready", prepare=True),
-    peer("RQ with its SimpleWorker", 9, 2_000, "rq_tasks", *WORK, ready="rq is ready"),
+    peer("RQ", 9, 1_000, "rq_tasks", *RQ, ready="rq is ready"),
+    peer("RQ with SimpleWorker", None, 2_000, "rq_tasks", *RQ_SIMPLE, ready="rq is ready"),
 )
 
 

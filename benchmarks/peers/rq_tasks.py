@@ -4,7 +4,7 @@ import os
 
 from redis import Redis
 from rq import Queue
-from rq.worker import SimpleWorker
+from rq.worker import SimpleWorker, Worker
 
 from benchmarks.peers import clock
 
@@ -20,9 +20,11 @@ def queue() -> Queue:
     return Queue(connection=Redis.from_url(os.environ["REDIS_URL"]))
 
 
-def work() -> None:
+def work(*, fork: bool) -> None:
+    """RQ's own worker forks a process for each job; SimpleWorker does not, and cannot stop a job that hangs."""
     print(READY)
-    SimpleWorker([queue()], connection=queue().connection).work(logging_level="WARNING")
+    worker = Worker if fork else SimpleWorker
+    worker([queue()], connection=queue().connection).work(logging_level="WARNING")
 
 
 def publish(count: int) -> None:

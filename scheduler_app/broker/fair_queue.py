@@ -173,7 +173,7 @@ class FairQueue(PriorityQueue[Any]):
     def _ahead(self) -> int:
         """How many messages the threads would start within LOOKAHEAD, while tasks are short."""
         threads = self.worker.worker_threads
-        return min(2 * threads, int(threads * LOOKAHEAD / self.task_time)) if self.task_time < SHORT else 0
+        return min(4 * threads, int(threads * LOOKAHEAD / self.task_time)) if self.task_time < SHORT else 0
 
     def _pull(self, count: int) -> list[MessageProxy]:
         """Fetches at most so many messages, and acknowledges what is done."""
