@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 
-DIRECT = "direct"  # the bind for ThreadConnections
+DIRECT = "direct"  # the bind for ThreadCursors
 BUSY_TIMEOUT = 30  # seconds that a writer on SQLite waits for the others
 GOODBYES = {"57P01", "57P02", "57P03", "25P03"}  # PostgreSQL's last words to a session: shut down, crashed, idle …
 # A server whose machine has vanished is noticed within about ten seconds.
@@ -42,7 +42,7 @@ def engine_options(settings: Settings, *, worker: bool) -> dict[str, Any]:
 
 
 def direct_options(settings: Settings) -> dict[str, Any]:
-    """For an engine beside the sessions', for ThreadConnections."""
+    """For an engine beside the sessions', for ThreadCursors."""
     return {
         "url": settings.database_url,
         "connect_args": _connect_args(settings),
@@ -90,8 +90,8 @@ def clock() -> datetime:
     return now.astimezone(UTC)
 
 
-class ThreadConnections:
-    """A connection of the driver's for each thread, which it keeps: a fraction of what a session costs.
+class ThreadCursors:
+    """A cursor of the driver's for each thread, which it keeps: a fraction of what a session costs.
 
     Each statement is a transaction of its own, unless it begins one.
     """
@@ -104,13 +104,16 @@ class ThreadConnections:
     def current(self) -> Iterator[Any]:
         """This thread's; raises SQLAlchemy's errors in place of the driver's."""
         driver_error = self.engine.dialect.loaded_dbapi.Error
+        kept = self._kept
         try:
-            if not hasattr(self._kept, "connection"):
-                self._kept.connection = self.engine.raw_connection()
-            yield self._kept.connection.driver_connection
+            if not hasattr(kept, "cursor"):
+                kept.connection = self.engine.raw_connection()
+                kept.cursor = kept.connection.driver_connection.cursor()
+            yield kept.cursor
         except driver_error as error:
-            if self.engine.dialect.is_disconnect(error, self._kept.connection, None):
-                self._kept.__dict__.pop("connection").invalidate(error)
+            if self.engine.dialect.is_disconnect(error, kept.connection, None):
+                del kept.cursor
+                kept.connection.invalidate(error)
             raise DBAPIError.instance(None, None, error, driver_error) from error
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from scheduler_app.database import ThreadConnections, sqlite_time
+from scheduler_app.database import ThreadCursors, sqlite_time
 from scheduler_app.services.attempts import Attempt
 
 # Each text says everything about its change, on both databases; None as the task's id changes nothing.
@@ -41,7 +41,7 @@ class StatusWriter:
 
     def __init__(self, engine: Engine, worker_id: str) -> None:
         self.worker_id = worker_id
-        self.connections = ThreadConnections(engine)
+        self.cursors = ThreadCursors(engine)
         self._sqlite = engine.dialect.name == "sqlite"
         self._turn = threading.Lock()  # to write to SQLite, whose own way to wait is to sleep, ever longer
 
@@ -71,24 +71,24 @@ class StatusWriter:
         ended = (str(attempt.task_id), str(attempt.claim)) if attempt else (None, None)
         begun = map(str, message) if message else (None, None)
         execute = self._on_sqlite if self._sqlite else _on_postgresql
-        with self.connections.current() as connection:
-            row = execute(connection, (result, progress, now, *ended), (now, self.worker_id, *begun))
+        with self.cursors.current() as cursor:
+            row = execute(cursor, (result, progress, now, *ended), (now, self.worker_id, *begun))
         succeeded, number, max_retries, operation, params = row
         if message is None or number is None:
             return succeeded is not None, None
         parsed = json.loads(params) if isinstance(params, str) else params
         return succeeded is not None, Attempt(message[0], message[1] + 1, number, max_retries, operation, parsed)
 
-    def _on_sqlite(self, connection: Any, success: Sequence[Any], claim: Sequence[Any]) -> Sequence[Any]:
-        with self._turn, connection:  # which commits, or rolls back
-            connection.execute("BEGIN IMMEDIATE")
-            [succeeded] = connection.execute(SUCCEED, _stored(success)).fetchall() or [(None,)]
-            [claimed] = connection.execute(CLAIM, _stored(claim)).fetchall() or [(None, None, None, None)]
+    def _on_sqlite(self, cursor: Any, success: Sequence[Any], claim: Sequence[Any]) -> Sequence[Any]:
+        with self._turn, cursor.connection:  # which commits, or rolls back
+            cursor.execute("BEGIN IMMEDIATE")
+            [succeeded] = cursor.execute(SUCCEED, _stored(success)).fetchall() or [(None,)]
+            [claimed] = cursor.execute(CLAIM, _stored(claim)).fetchall() or [(None, None, None, None)]
         return *succeeded, *claimed
 
 
-def _on_postgresql(connection: Any, success: Sequence[Any], claim: Sequence[Any]) -> Sequence[Any]:
-    row: Sequence[Any] = connection.execute(BOTH, (*success, *claim), prepare=True).fetchone()
+def _on_postgresql(cursor: Any, success: Sequence[Any], claim: Sequence[Any]) -> Sequence[Any]:
+    row: Sequence[Any] = cursor.execute(BOTH, (*success, *claim), prepare=True).fetchone()
     return row
 
 
