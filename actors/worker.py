@@ -1,6 +1,7 @@
 """Composition root of `dramatiq actors.worker`: one actor an operation, pulled from the priority queues."""
 
 import logging
+from typing import Any
 
 import dramatiq
 from sqlalchemy.exc import SQLAlchemyError
@@ -8,8 +9,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from scheduler_app import create_app, operations
 from scheduler_app.broker import ANY_OPERATION, FairScheduling, GiveBack, PriorityBroker, queue_name
 from scheduler_app.config import Settings
-from scheduler_app.database import DIRECT
-from scheduler_app.extensions import db
 from scheduler_app.services.execution import Executor
 from scheduler_app.services.pulse import Pulse
 from scheduler_app.services.status_writer import Message, StatusWriter
@@ -49,13 +48,16 @@ class Life(dramatiq.Middleware):
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         executor.stopping.set()
 
+    def before_worker_thread_shutdown(self, broker: dramatiq.Broker, thread: Any) -> None:
+        writer.close()
+
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self.pulse.stop()
 
 
 scheduling = FairScheduling()
 with app.app_context():
-    writer = StatusWriter(db.engines[DIRECT], worker_id)
+    writer = StatusWriter(worker_id)
 executor = Executor(app, writer, following)
 broker.add_middleware(scheduling)
 broker.add_middleware(Life())

@@ -16,7 +16,7 @@ def create_app(settings: Settings, *, worker: bool = False) -> Flask:
     app.config.update(
         SQLALCHEMY_DATABASE_URI=settings.database_url,
         SQLALCHEMY_BINDS={database.DIRECT: database.direct_options(settings)},
-        SQLALCHEMY_ENGINE_OPTIONS=database.engine_options(settings, worker=worker),
+        SQLALCHEMY_ENGINE_OPTIONS=database.engine_options(settings),
     )
     db.init_app(app)
     migrate.init_app(app)

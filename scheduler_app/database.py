@@ -1,5 +1,6 @@
 """How the database is spoken to: pools, and what SQLite needs to be safe with many processes."""
 
+import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +10,13 @@ from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any
 
-from sqlalchemy import Connection, Engine, ExceptionContext, NullPool, event, make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, ExceptionContext, event, make_url, text
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 
-DIRECT = "direct"  # the bind for ThreadCursors
+DIRECT = "direct"  # the bind of the engine whose statements are transactions of their own
 BUSY_TIMEOUT = 30  # seconds that a writer on SQLite waits for the others
 GOODBYES = {"57P01", "57P02", "57P03", "25P03"}  # PostgreSQL's last words to a session: shut down, crashed, idle …
 # A server whose machine has vanished is noticed within about ten seconds.
@@ -29,26 +30,14 @@ VANISHED = {
 IDLE_TIMEOUT = 10  # seconds between two statements of a transaction, after which PostgreSQL ends it
 
 
-def engine_options(settings: Settings, *, worker: bool) -> dict[str, Any]:
+def engine_options(settings: Settings) -> dict[str, Any]:
     threads = settings.worker_threads + 4
-    return {
-        "connect_args": _connect_args(settings),
-        "pool_size": threads,
-        "max_overflow": 4,
-        "pool_timeout": 5,
-        # A worker does again what met a broken connection; anybody else would rather ask before than fail.
-        "pool_pre_ping": not worker,
-    }
+    return {"connect_args": _connect_args(settings), "pool_size": threads, "max_overflow": 4, "pool_timeout": 5}
 
 
 def direct_options(settings: Settings) -> dict[str, Any]:
-    """For an engine beside the sessions', for ThreadCursors."""
-    return {
-        "url": settings.database_url,
-        "connect_args": _connect_args(settings),
-        "poolclass": NullPool,
-        "isolation_level": "AUTOCOMMIT",
-    }
+    """For an engine beside the sessions', on which each statement is a transaction of its own: one round trip."""
+    return engine_options(settings) | {"url": settings.database_url, "isolation_level": "AUTOCOMMIT"}
 
 
 def _connect_args(settings: Settings) -> dict[str, Any]:
@@ -67,6 +56,7 @@ def prepare(engine: Engine, *, worker: bool) -> None:
         event.listen(engine, "begin", _begin_sqlite)
     else:
         event.listen(engine, "connect", _configure_postgresql)
+        event.listen(engine, "checkout", _check_open)
         event.listen(engine, "handle_error", _tell_disconnect)
 
 
@@ -91,13 +81,10 @@ def clock() -> datetime:
 
 
 class ThreadCursors:
-    """A cursor of the driver's for each thread, which it keeps: a fraction of what a session costs.
+    """A cursor of the driver's for each thread, which it keeps: a fraction of what a session costs."""
 
-    Each statement is a transaction of its own, unless it begins one.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self) -> None:
+        self.engine = db.engines[DIRECT]
         self._kept = threading.local()
 
     @contextmanager
@@ -116,6 +103,12 @@ class ThreadCursors:
                 kept.connection.invalidate(error)
             raise DBAPIError.instance(None, None, error, driver_error) from error
 
+    def close(self) -> None:
+        """This thread's."""
+        if hasattr(self._kept, "cursor"):
+            del self._kept.cursor
+            self._kept.connection.close()
+
 
 def sqlite_time(moment: datetime) -> str:
     """A time as SQLAlchemy writes it into SQLite."""
@@ -132,6 +125,15 @@ def _configure_postgresql(connection: Any, record: object) -> None:
     # What a process holds that stands still, or whose machine is gone, others wait for: the reaper among them.
     connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}s'")
     connection.commit()  # which does nothing where each statement is a transaction of its own
+
+
+def _check_open(connection: Any, record: object, proxy: object) -> None:
+    """What a server that went away leaves on an idle connection is there to be read; to ask it costs a round trip."""
+    poll = select.poll()
+    if not connection.closed:
+        poll.register(connection.fileno(), select.POLLIN)
+    if connection.closed or poll.poll(0):
+        raise InvalidatePoolError
 
 
 def _tell_disconnect(context: ExceptionContext) -> None:

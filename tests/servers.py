@@ -73,6 +73,13 @@ class Postgres:
     def url(self, database: str) -> str:
         return self.server.get_uri(database=database)
 
+    def end_sessions(self) -> None:
+        """Of all clients, which find out when they speak next."""
+        self.sql(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+
     def signal(self, number: int) -> None:
         pid = self.server.get_pid()
         assert pid is not None

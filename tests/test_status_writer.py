@@ -1,12 +1,13 @@
 """The start of an attempt and its success, written together."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from scheduler_app.database import DIRECT
 from scheduler_app.extensions import db
 from scheduler_app.models import Status
 from scheduler_app.services import tasks
@@ -20,8 +21,9 @@ pytestmark = pytest.mark.usefixtures("context")
 
 
 @pytest.fixture
-def writer(context: None) -> StatusWriter:
-    return StatusWriter(db.engines[DIRECT], "this worker")
+def writer(context: None) -> Iterator[StatusWriter]:
+    with closing(StatusWriter("this worker")) as writer:
+        yield writer
 
 
 def posted(count: int) -> list[int]:
@@ -85,9 +87,7 @@ def test_progress_that_was_not_written_yet_comes_with_the_success(writer: Status
 def test_a_connection_that_was_ended_is_replaced(writer: StatusWriter, postgres: Postgres) -> None:
     first, second = posted(2)
     begun(writer, first)
-    postgres.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%claimed%' AND state = 'idle'"
-    )
+    postgres.end_sessions()
     with pytest.raises(OperationalError):
         begun(writer, second)
     assert begun(writer, second)

@@ -9,6 +9,7 @@ from sqlalchemy import update
 
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
+from tests.servers import Postgres
 
 
 def post(client: FlaskClient, **fields: Any) -> dict[str, Any]:
@@ -173,3 +174,11 @@ def test_the_id_of_a_deleted_task_is_not_given_again(client: FlaskClient) -> Non
     first = post(client)["task_id"]
     client.delete(f"/tasks/{first}/")
     assert post(client)["task_id"] > first
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_request_after_the_database_was_restarted_is_answered(client: FlaskClient, postgres: Postgres) -> None:
+    task = post(client, operation="1+1")
+    postgres.end_sessions()
+    assert client.get(f"/tasks/{task['task_id']}/").status_code == 200
+    assert client.post("/tasks/", json={"operation": "1+1"}).status_code == 202

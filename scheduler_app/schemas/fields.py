@@ -5,20 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import Schema, fields, validate
-from sqlalchemy import Row
 
 from scheduler_app.config import PRIORITIES
 from scheduler_app.operations import MAX_RETRIES
 
 MAX_PARAMS = 65_536  # characters of JSON
 YEARS = range(1970, 3000)
-
-
-class RowSchema(Schema):
-    """Reads rows of the database by attribute: marshmallow would try each name as an index first."""
-
-    def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
-        return getattr(obj, attr, default) if isinstance(obj, Row) else super().get_attribute(obj, attr, default)
 
 
 class Time(fields.AwareDateTime):

@@ -8,7 +8,6 @@ from scheduler_app import operations
 from scheduler_app.models import Status
 from scheduler_app.schemas.fields import (
     PageQuery,
-    RowSchema,
     Time,
     WholeNumber,
     max_retries_field,
@@ -114,7 +113,7 @@ class ProgressOut(Schema):
     message = fields.String(metadata={"example": "page 4 of 10"})
 
 
-class TaskOut(RowSchema):
+class TaskOut(Schema):
     """A task and what became of it."""
 
     task_id = fields.Integer(metadata={"example": 17})

@@ -1,34 +1,35 @@
-"""Many rows in one statement, as a table that it can select from and join with."""
+"""Many rows in one statement, as a table that it can select from and join with.
+
+They are one parameter, whatever their number: with one a value, the driver takes longer than the database. So the
+statement is always the same, and can be kept.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, FromClause, bindparam, func, select
+from sqlalchemy import JSON, FromClause, Text, bindparam, cast, column, func, select
 
 from scheduler_app.database import sqlite_time
 from scheduler_app.extensions import db
-from scheduler_app.models import UTCDateTime
+
+Columns = Mapping[str, Any]  # types of SQLAlchemy's, by name
+Value = str | int | datetime | None
+
+ROWS = bindparam("rows", type_=Text)
 
 
-def as_table(names: Sequence[str], rows: Sequence[Sequence[int | datetime | None]]) -> FromClause:
-    """One parameter a column or less: with one a value, the driver takes longer than the database.
-
-    A column whose name ends in _at is of times, any other of integers.
-    """
-    return (_from_arrays if db.engine.dialect.name == "postgresql" else _from_json)(names, rows)
-
-
-def _from_arrays(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> FromClause:
-    arrays = [
-        bindparam(name, list(column), ARRAY(UTCDateTime if name.endswith("_at") else BigInteger))
-        for name, column in zip(names, zip(*rows, strict=True), strict=True)
-    ]
-    return func.unnest(*arrays).table_valued(*names).render_derived()
+def as_table(columns: Columns) -> FromClause:
+    """A table of the parameter that `parameters` gives, on the database of this application."""
+    if db.engine.dialect.name == "postgresql":
+        typed = [column(name, type_) for name, type_ in columns.items()]
+        return func.json_to_recordset(cast(ROWS, JSON)).table_valued(*typed).render_derived(with_types=True)
+    row = func.json_each(ROWS).table_valued("value").c.value
+    return select(*(func.json_extract(row, f"$.{name}").label(name) for name in columns)).subquery()
 
 
-def _from_json(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> FromClause:
-    # SQLite has no arrays.
-    row = func.json_each(json.dumps(rows, default=sqlite_time)).table_valued("value").c.value
-    return select(*(func.json_extract(row, f"$[{i}]").label(name) for i, name in enumerate(names))).subquery()
+def parameters(columns: Columns, rows: Iterable[Sequence[Value]]) -> dict[str, str]:
+    """What a statement with such a table is executed with; a row has a value a column."""
+    write_time = datetime.isoformat if db.engine.dialect.name == "postgresql" else sqlite_time
+    return {"rows": json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=write_time)}

@@ -8,6 +8,7 @@ Publishing what is still in Redis does nothing, so it is safe to do it again whe
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from redis import RedisError
@@ -24,7 +25,7 @@ RESYNC_BATCH = 5_000
 GRACE = timedelta(seconds=2)  # what was just posted is being published by the process that took it
 
 
-def publish(tasks: Sequence[Row[Any]]) -> bool:
+def publish(tasks: Sequence[Row[Any] | SimpleNamespace]) -> bool:
     """Sends committed tasks that are due. False when Redis does not answer: the relay sends them later."""
     try:
         broker.publish(Delivery(task.task_id, task.claims, task.operation, task.priority) for task in tasks)

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, select, update
+from sqlalchemy import Integer, Row, Select, bindparam, select, update
 
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
-from scheduler_app.models import LeftOut, Overlap, Task, TaskSchedule
+from scheduler_app.models import ID, LeftOut, Overlap, Task, TaskSchedule, UTCDateTime
 from scheduler_app.services import control, dispatch
-from scheduler_app.services.bulk import as_table
+from scheduler_app.services.bulk import as_table, parameters
 from scheduler_app.services.due_times import Decision, decide
 from scheduler_app.services.occurrences import COPIED, create_tasks
 from scheduler_app.services.task_schedules import remaining, rule_of
 
 log = logging.getLogger(__name__)
 
+ADVANCED = {"id": ID, "next_run_at": UTCDateTime(), "last_run_at": UTCDateTime(), "times_scheduled": Integer()}
 KEPT = 10  # times left out that a schedule shows
 
 Decided = Sequence[tuple[Row[Any], Decision]]
@@ -85,12 +86,11 @@ def _cancel_previous(decided: Decided, unfinished: dict[int, list[int]], now: da
 
 def _advance(decided: Decided, created: Counter[int], now: datetime) -> None:
     rows = [_advanced(schedule, decision, created[schedule.task_schedule_id]) for schedule, decision in decided]
-    new = as_table(("id", "next_run_at", "last_run_at", "times_scheduled"), rows)
-    values = {name: new.c[name] for name in ("next_run_at", "last_run_at", "times_scheduled")}
-    statement = update(TaskSchedule).where(TaskSchedule.task_schedule_id == new.c.id)
-    db.session.execute(
-        statement.values(checked_scheduling_at=now, **values).execution_options(synchronize_session=False)
-    )
+    new = as_table(ADVANCED)
+    values = {name: new.c[name] for name in ADVANCED if name != "id"}
+    table = update(TaskSchedule.__table__)  # type: ignore[arg-type]
+    statement = table.where(TaskSchedule.task_schedule_id == new.c.id).values(checked_scheduling_at=now, **values)
+    db.session.execute(statement, parameters(ADVANCED, rows))
 
 
 def _advanced(

@@ -11,10 +11,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from scheduler_app import recurrence
 from scheduler_app.errors import Invalid
 from scheduler_app.extensions import db
-from scheduler_app.models import Status, Task, TaskSchedule, UTCDateTime
+from scheduler_app.models import ID, Status, Task, TaskSchedule, UTCDateTime
 from scheduler_app.recurrence import Rule
 from scheduler_app.services import dispatch, task_schedules
-from scheduler_app.services.bulk import as_table
+from scheduler_app.services.bulk import as_table, parameters
 from scheduler_app.services.idempotency import Once
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -22,6 +22,7 @@ MAX_BACKFILL = 1_000  # tasks a call
 Occurrence = tuple[TaskSchedule | Row[Any], datetime]
 
 RETURNED = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.task_schedule_id)
+CHOSEN = {"id": ID, "moment": UTCDateTime()}
 COPIED = ("operation", "params", "priority", "max_retries")  # from the schedule to its tasks
 
 
@@ -93,10 +94,10 @@ def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Ro
     """Inserts a task for each time of a schedule that has none yet; the caller commits, then publishes."""
     if not occurrences:
         return []
-    chosen = as_table(("id", "moment_at"), [(schedule.task_schedule_id, moment) for schedule, moment in occurrences])
+    chosen = as_table(CHOSEN)
     values = {name: getattr(TaskSchedule, name) for name in COPIED} | {
         "task_schedule_id": TaskSchedule.task_schedule_id,
-        "scheduled_for": chosen.c.moment_at,
+        "scheduled_for": chosen.c.moment,
         "status": literal(Status.PENDING.value),
         "attempts": literal(0),
         "claims": literal(0),
@@ -105,9 +106,10 @@ def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Ro
     }
     rows = select(*values.values()).where(TaskSchedule.task_schedule_id == chosen.c.id)
     insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(Task).from_select(list(values), rows)
+    statement = insert(Task.__table__).from_select(list(values), rows)  # type: ignore[arg-type]
     unless_there = statement.on_conflict_do_nothing(index_elements=["task_schedule_id", "scheduled_for"])
-    return list(db.session.execute(unless_there.returning(*RETURNED)))
+    given = parameters(CHOSEN, ((schedule.task_schedule_id, moment) for schedule, moment in occurrences))
+    return list(db.session.execute(unless_there.returning(*RETURNED), given))
 
 
 def _next_times(schedule: TaskSchedule, after: datetime, limit: int) -> list[dict[str, datetime]]:

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine
-
 from scheduler_app.database import ThreadCursors, sqlite_time
 from scheduler_app.services.attempts import Attempt
 
@@ -39,10 +37,10 @@ Message = tuple[int, int]  # the task's id and how often it was claimed before
 class StatusWriter:
     """Of one worker process. Its methods raise SQLAlchemy's errors."""
 
-    def __init__(self, engine: Engine, worker_id: str) -> None:
+    def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
-        self.cursors = ThreadCursors(engine)
-        self._sqlite = engine.dialect.name == "sqlite"
+        self.cursors = ThreadCursors()
+        self._sqlite = self.cursors.engine.dialect.name == "sqlite"
         self._turn = threading.Lock()  # to write to SQLite, whose own way to wait is to sleep, ever longer
 
     def claim(self, message: Message, *, now: datetime) -> Attempt | None:
@@ -63,6 +61,10 @@ class StatusWriter:
         The first is False when the task has moved on without this attempt; its result is dropped.
         """
         return self._write(attempt, result, json.dumps(progress) if progress else None, following, now)
+
+    def close(self) -> None:
+        """For a thread that ends."""
+        self.cursors.close()
 
     def _write(
         self, attempt: Attempt | None, result: str | None, progress: str | None, message: Message | None, now: datetime

@@ -1,38 +1,66 @@
 """What can be done with a task from outside: submit, find, list, delete."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, insert, select
+from sqlalchemy import ColumnElement, Executable, Integer, Select, Text, cast, delete, insert, literal, select
 
+from scheduler_app.database import DIRECT
 from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
-from scheduler_app.models import Status, Task
+from scheduler_app.models import Json, Status, Task
 from scheduler_app.services import dispatch
+from scheduler_app.services.bulk import as_table, parameters
 from scheduler_app.services.idempotency import Once
+
+NewTask = SimpleNamespace  # with the columns of its row
+EMPTY = dict.fromkeys(Task.__table__.c.keys())
+FIXED = {"status": Status.PENDING.value, "attempts": 0, "claims": 0, "cancel_requested": False}
+COPIED = ("operation", "priority", "max_retries", "run_at", "created_at")
+GIVEN = {"place": Integer(), "params": Text()} | {name: Task.__table__.c[name].type for name in COPIED}
 
 
 def submit(
-    requests: Sequence[dict[str, Any]], *, now: datetime, once: Once[Sequence[Row[Any]]] | None = None
-) -> list[Row[Any]]:
-    """Creates a task for each request, all or none, and sends what is due. The rows stand in the requests' order."""
+    requests: Sequence[dict[str, Any]], *, now: datetime, once: Once[Sequence[NewTask]] | None = None
+) -> list[NewTask]:
+    """Creates a task for each request, all or none, and sends what is due. They stand in the requests' order."""
     if not requests:
         return []
-    tasks = create(requests, now=now)
     if once:
+        tasks = create(requests, now=now)
         once.keep(tasks, now=now)
-    db.session.commit()
+        db.session.commit()
+    else:
+        with db.engines[DIRECT].begin() as connection:
+            tasks = create(requests, now=now, execute=connection.execute)
     dispatch.publish([task for task in tasks if task.run_at <= now])
     return tasks
 
 
-def create(requests: Sequence[dict[str, Any]], *, now: datetime) -> list[Row[Any]]:
-    """Inserts the rows; the caller commits, then publishes."""
+def create(
+    requests: Sequence[dict[str, Any]], *, now: datetime, execute: Callable[..., Any] | None = None
+) -> list[NewTask]:
+    """Inserts the rows in one statement; the caller commits, then publishes."""
     rows = [request | {"run_at": max(request.get("run_at") or now, now), "created_at": now} for request in requests]
-    table = Task.__table__
-    statement = insert(table).returning(*table.c, sort_by_parameter_order=True)  # type: ignore[arg-type]
-    return list(db.session.execute(statement, rows))
+    values = ((place, json.dumps(row["params"]), *(row[name] for name in COPIED)) for place, row in enumerate(rows))
+    insertion = _insertion(db.engine.dialect.name)
+    # They are numbered as they are inserted: in the requests' order.
+    ids = sorted((execute or db.session.execute)(insertion, parameters(GIVEN, values)).scalars())
+    return [NewTask(**EMPTY | FIXED | row | {"task_id": task_id}) for task_id, row in zip(ids, rows, strict=True)]
+
+
+@cache
+def _insertion(dialect: str) -> Executable:
+    given = as_table(GIVEN)
+    values: dict[str, ColumnElement[Any]] = {name: given.c[name] for name in COPIED}
+    values |= {name: literal(value) for name, value in FIXED.items()} | {"params": cast(given.c.params, Json)}
+    rows = select(*values.values()).order_by(given.c.place)
+    statement = insert(Task.__table__).from_select(list(values), rows)  # type: ignore[arg-type]
+    return statement.returning(Task.task_id)
 
 
 def get(task_id: int) -> Task:
