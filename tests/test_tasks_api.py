@@ -9,6 +9,7 @@ from sqlalchemy import update
 
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
+from scheduler_app.services import tasks
 from tests.servers import Postgres
 
 
@@ -182,3 +183,18 @@ def test_a_request_after_the_database_was_restarted_is_answered(client: FlaskCli
     postgres.end_sessions()
     assert client.get(f"/tasks/{task['task_id']}/").status_code == 200
     assert client.post("/tasks/", json={"operation": "1+1"}).status_code == 202
+
+
+def test_what_no_index_finds_is_looked_for_a_part_at_a_time(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "SEARCHED", 10)
+    first, *_ = [post(client, priority=0 if number in (0, 12) else 9)["task_id"] for number in range(25)]
+    path, pages = "/tasks/?priority=0", []
+    while path:
+        answer = client.get(path)
+        pages.append([task["task_id"] - first for task in answer.json])
+        path = answer.headers.get("Link", "").partition(">")[0].removeprefix("<")
+    assert pages == [[], [12], [0]]
+    assert client.get("/tasks/?status=PENDING&priority=0&limit=1").headers["Link"].startswith("</tasks/?")
+    assert client.get(f"/tasks/?priority=0&cursor={first}").json == []

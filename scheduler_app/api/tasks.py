@@ -83,7 +83,11 @@ def submit_batch(query: dict[str, Any], once: MakeOnce | None) -> dict[str, Any]
     headers={"Link": {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}}},
 )
 def find(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
-    """List tasks, newest first"""
+    """List tasks, newest first
+
+    Follow `Link` for all of them. One call looks through 50,000 tasks at most, unless `status` or `task_schedule_id`
+    alone finds them: a page may be short, even empty, and have a next one.
+    """
     limit, cursor = query.pop("limit"), query.pop("cursor", None)
     found, following = tasks.find(query, limit=limit, cursor=cursor)
     return list(found), next_page(following)
