@@ -93,6 +93,13 @@ def test_an_idle_worker_starts_what_is_urgent_while_another_is_full(workers: Wor
     assert {pid for what, _, pid in workers.log() if what == "done"} == {idle.popen.pid}
 
 
+def test_what_was_fetched_ahead_runs_in_the_order_in_which_it_was_chosen(workers: Workers) -> None:
+    workers.post("record", *range(1, 501))
+    workers.start()
+    workers.wait_for("done", *range(1, 501))
+    assert workers.tasks() == list(range(1, 501))
+
+
 def test_a_full_worker_hoards_nothing(workers: Workers) -> None:
     workers.start(threads=2)
     workers.post("hold", *range(1, 11))

@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
-from queue import Empty, PriorityQueue
+from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import dramatiq
@@ -34,8 +34,10 @@ MOST_DONE = 1_000  # messages that one pull acknowledges
 STALLED = 0.25  # seconds that fetched work may wait before other workers get it
 
 
-class FairQueue(PriorityQueue[Any]):
+class FairQueue(Queue[Any]):
     """Takes the place of Dramatiq's work queue, which consumers fill with what they prefetch.
+
+    First in, first out, without Dramatiq's heap: the messages come in the order in which they were chosen by weight.
 
     Whichever idle thread finds it empty fetches for all idle threads; the others wait for what that brings.
     """
@@ -232,7 +234,8 @@ class FairScheduling(dramatiq.Middleware):
     queue: FairQueue
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        self.queue = worker.work_queue = FairQueue(cast(PriorityBroker, broker), worker)
+        self.queue = FairQueue(cast(PriorityBroker, broker), worker)
+        worker.work_queue = cast(Any, self.queue)
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         while not all(thread.consumer for thread in worker.consumers.values()):
