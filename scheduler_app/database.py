@@ -94,12 +94,13 @@ class ThreadCursors:
         kept = self._kept
         try:
             if not hasattr(kept, "cursor"):
+                kept.connection = None  # a new one may break before it is ours
                 kept.connection = self.engine.raw_connection()
                 kept.cursor = kept.connection.driver_connection.cursor()
             yield kept.cursor
         except driver_error as error:
-            if self.engine.dialect.is_disconnect(error, kept.connection, None):
-                del kept.cursor
+            if kept.connection and self.engine.dialect.is_disconnect(error, kept.connection, None):
+                kept.__dict__.pop("cursor", None)
                 kept.connection.invalidate(error)
             raise DBAPIError.instance(None, None, error, driver_error) from error
 
