@@ -7,16 +7,16 @@ import dramatiq
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app import create_app, operations
-from scheduler_app.broker import ANY_OPERATION, FairScheduling, GiveBack, PriorityBroker, queue_name
+from scheduler_app.broker import ANY_OPERATION, FairScheduling, GiveBack, WorkerBroker, queue_name
 from scheduler_app.config import Settings
-from scheduler_app.services.execution import Executor
-from scheduler_app.services.pulse import Pulse
-from scheduler_app.services.status_writer import Message, StatusWriter
+from scheduler_app.worker.execution import Executor
+from scheduler_app.worker.pulse import Pulse
+from scheduler_app.worker.status_writer import Message, StatusWriter
 
 log = logging.getLogger(__name__)
 app = create_app(Settings.load(), worker=True)
 logging.getLogger("alembic").setLevel(logging.WARNING)
-broker: PriorityBroker = app.extensions["backbeat.broker"]
+broker: WorkerBroker = app.extensions["backbeat.broker"]
 worker_id = broker.broker_id  # in the table of workers as in Redis
 
 

@@ -5,7 +5,7 @@ import socket
 from http.client import HTTPConnection
 from typing import Any
 
-from tests.processes import eventually
+from tests.support.processes import eventually
 
 JSON = {"Content-Type": "application/json"}
 

@@ -19,7 +19,7 @@ from benchmarks.harness import (
 )
 from benchmarks.peers import clock
 from benchmarks.table import Row, compared
-from tests.processes import eventually
+from tests.support.processes import eventually
 
 PROCESSES, THREADS = 2, "8"
 

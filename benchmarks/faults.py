@@ -24,8 +24,8 @@ from pathlib import Path
 from sqlalchemy import select
 
 from scheduler_app.models import Task
-from tests.servers import Postgres
-from tests.system import Account, Client, Service, System, account, unfinished
+from tests.support.servers import Postgres
+from tests.support.system import Account, Client, Service, System, account, unfinished
 
 ROUND = 44  # faults
 PAUSE = (0.6, 1.6)  # seconds between two of them

@@ -19,8 +19,8 @@ from flask_migrate import upgrade
 from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
-from tests.processes import eventually
-from tests.servers import Postgres, Valkey
+from tests.support.processes import eventually
+from tests.support.servers import Postgres, Valkey
 
 ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"

@@ -9,7 +9,7 @@ from benchmarks.client import Client
 from benchmarks.harness import PATIENCE, Options, Program, Servers, application, progress
 from benchmarks.table import Row
 from scheduler_app.extensions import broker
-from tests.processes import eventually
+from tests.support.processes import eventually
 
 MEGABYTE = 1024 * 1024
 FLAT = 1.1  # times what it was after the first quarter

@@ -13,7 +13,7 @@ from benchmarks.harness import PATIENCE, Environ, Program, Programs, application
 from scheduler_app.broker import Delivery
 from scheduler_app.extensions import broker, db
 from scheduler_app.models import Status, Task
-from tests.processes import eventually
+from tests.support.processes import eventually
 
 WORKER_READY = "Worker process is ready for action"
 N = column("n", Integer)  # the number of a row that is loaded, from 1

@@ -21,8 +21,8 @@ from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.services.firing import fire_due
 from scheduler_app.services.schedulers import scan
-from tests.processes import Process, eventually
-from tests.servers import Postgres, Valkey
+from tests.support.processes import Process, eventually
+from tests.support.servers import Postgres, Valkey
 
 FIRING = ["-m", "benchmarks.schedules", "--fire"]
 HEAD = "| what | schedules | schedulers | figure |\n| --- | ---: | ---: | --- |"

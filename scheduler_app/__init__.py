@@ -4,7 +4,7 @@ from flask import Flask
 
 from scheduler_app import database, operations
 from scheduler_app.api import register_api
-from scheduler_app.broker import PriorityBroker
+from scheduler_app.broker import PriorityBroker, WorkerBroker
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db, migrate
 
@@ -12,7 +12,8 @@ from scheduler_app.extensions import db, migrate
 def create_app(settings: Settings, *, worker: bool = False) -> Flask:
     app = Flask(__name__)
     app.extensions["backbeat.settings"] = settings
-    app.extensions["backbeat.broker"] = PriorityBroker(settings.redis_url, weights=settings.priority_weights)
+    broker = WorkerBroker if worker else PriorityBroker
+    app.extensions["backbeat.broker"] = broker(settings.redis_url, weights=settings.priority_weights)
     app.config.update(
         SQLALCHEMY_DATABASE_URI=settings.database_url,
         SQLALCHEMY_BINDS={database.DIRECT: database.direct_options(settings)},

@@ -14,8 +14,8 @@ from sqlalchemy import text
 from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import Base, db
-from tests.processes import Process
-from tests.servers import Postgres, Valkey
+from tests.support.processes import Process
+from tests.support.servers import Postgres, Valkey
 
 WEIGHTS = "512,256,128,64,32,16,8,4,2,1"
 

@@ -11,32 +11,32 @@ import redis
 from dramatiq import Message, MessageProxy
 from dramatiq.errors import ActorNotFound
 
-from scheduler_app.broker import ANY_OPERATION, Delivery, GiveBack, PriorityBroker, queue_name
-from tests.processes import eventually
-from tests.servers import Valkey
+from scheduler_app.broker import ANY_OPERATION, Delivery, GiveBack, WorkerBroker, queue_name
+from tests.support.processes import eventually
+from tests.support.servers import Valkey
 
 WEIGHTS = [2.0 ** (9 - priority) for priority in range(10)]
 
 
 @pytest.fixture
-def broker(valkey: Valkey) -> PriorityBroker:
-    return PriorityBroker(valkey.url)
+def broker(valkey: Valkey) -> WorkerBroker:
+    return WorkerBroker(valkey.url)
 
 
 def deliveries(count: int, *, priority: int = 5, first: int = 1) -> list[Delivery]:
     return [Delivery(task_id, 0, "calculate", priority) for task_id in range(first, first + count)]
 
 
-def fill(broker: PriorityBroker, count: int, priorities: Iterable[int] = range(10)) -> None:
+def fill(broker: WorkerBroker, count: int, priorities: Iterable[int] = range(10)) -> None:
     for priority in priorities:
         broker.publish(deliveries(count, priority=priority, first=1 + 1_000_000 * priority))
 
 
-def pull(broker: PriorityBroker, count: int = 1) -> list[tuple[str, str, bytes]]:
+def pull(broker: WorkerBroker, count: int = 1) -> list[tuple[str, str, bytes]]:
     return broker.pull(broker.weights, count)
 
 
-def shares(*brokers: PriorityBroker, pulls: int) -> Counter[str]:
+def shares(*brokers: WorkerBroker, pulls: int) -> Counter[str]:
     """How many messages of each queue come when the brokers pull in turn, a few at a time."""
     counts: Counter[str] = Counter()
     while counts.total() < pulls:
@@ -45,23 +45,22 @@ def shares(*brokers: PriorityBroker, pulls: int) -> Counter[str]:
     return counts
 
 
-def deliver(broker: PriorityBroker, task_id: int = 1) -> MessageProxy:
+def deliver(broker: WorkerBroker, task_id: int = 1) -> MessageProxy:
     broker.publish(deliveries(1, first=task_id))
     [(_, _, data)] = pull(broker)
     return MessageProxy(Message.decode(data))
 
 
-def acknowledge(broker: PriorityBroker, message: MessageProxy) -> None:
+def acknowledge(broker: WorkerBroker, message: MessageProxy) -> None:
     broker.consume(message.queue_name).ack(message)
-    broker.pull(broker.weights, 0, done=broker.done)
-    broker.done.clear()
+    broker.pull(broker.weights, 0, done=broker.books.take_done(100))
 
 
 def acks(valkey: Valkey) -> list[bytes]:
     return list(valkey.client.scan_iter("dramatiq:__acks__*"))
 
 
-def test_a_delivery_is_a_message_of_dramatiq(broker: PriorityBroker) -> None:
+def test_a_delivery_is_a_message_of_dramatiq(broker: WorkerBroker) -> None:
     broker.publish([Delivery(7, 2, "http_request", 3)])
     [(name, message_id, data)] = pull(broker)
     message = Message.decode(data)
@@ -72,7 +71,7 @@ def test_a_delivery_is_a_message_of_dramatiq(broker: PriorityBroker) -> None:
     assert message.encode() == data
 
 
-def test_the_same_attempt_is_published_once(broker: PriorityBroker) -> None:
+def test_the_same_attempt_is_published_once(broker: WorkerBroker) -> None:
     assert broker.publish(deliveries(3)) == 3
     assert broker.publish(deliveries(4)) == 1
     assert len(pull(broker, 10)) == 4
@@ -80,24 +79,24 @@ def test_the_same_attempt_is_published_once(broker: PriorityBroker) -> None:
     assert pull(broker, 10) == []
 
 
-def test_an_attempt_can_be_published_again_when_it_was_acknowledged(broker: PriorityBroker) -> None:
+def test_an_attempt_can_be_published_again_when_it_was_acknowledged(broker: WorkerBroker) -> None:
     acknowledge(broker, deliver(broker))
     assert broker.publish(deliveries(1)) == 1
 
 
-def test_what_is_done_is_acknowledged_with_the_next_pull(broker: PriorityBroker, valkey: Valkey) -> None:
+def test_what_is_done_is_acknowledged_with_the_next_pull(broker: WorkerBroker, valkey: Valkey) -> None:
     messages = [deliver(broker, task_id) for task_id in (1, 2, 3)]
     for message in messages[:2]:
         broker.consume("tasks.p5").ack(message)
     assert valkey.client.hlen("dramatiq:tasks.p5.msgs") == 3
     broker.publish(deliveries(1, first=4))
     valkey.client.config_resetstat()
-    assert len(broker.pull(broker.weights, 5, done=broker.done)) == 1
+    assert len(broker.pull(broker.weights, 5, done=broker.books.take_done(100))) == 1
     assert valkey.client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
     assert sorted(valkey.client.hkeys("dramatiq:tasks.p5.msgs")) == [b"3.0", b"4.0"]
 
 
-def test_a_thousand_messages_are_one_round_trip(broker: PriorityBroker, valkey: Valkey) -> None:
+def test_a_thousand_messages_are_one_round_trip(broker: WorkerBroker, valkey: Valkey) -> None:
     broker.publish(deliveries(1))
     valkey.client.config_resetstat()
     broker.publish(deliveries(1000, first=2))
@@ -109,19 +108,19 @@ def test_a_thousand_messages_are_one_round_trip(broker: PriorityBroker, valkey: 
     }
 
 
-def test_more_than_a_thousand_are_published_in_batches(broker: PriorityBroker) -> None:
+def test_more_than_a_thousand_are_published_in_batches(broker: WorkerBroker) -> None:
     assert broker.publish(deliveries(2500)) == 2500
     assert broker.waiting() == [0, 0, 0, 0, 0, 2500, 0, 0, 0, 0]
 
 
-def test_a_waiting_task_costs_less_than_400_bytes(broker: PriorityBroker, valkey: Valkey) -> None:
+def test_a_waiting_task_costs_less_than_400_bytes(broker: WorkerBroker, valkey: Valkey) -> None:
     broker.publish(deliveries(1))
     before = valkey.client.info("memory")["used_memory"]
     broker.publish(deliveries(10_000, first=1_000_000_000))
     assert (valkey.client.info("memory")["used_memory"] - before) / 10_000 < 400
 
 
-def test_holds_tells_what_waits_or_runs(broker: PriorityBroker) -> None:
+def test_holds_tells_what_waits_or_runs(broker: WorkerBroker) -> None:
     broker.publish([*deliveries(1200), *deliveries(1, priority=0, first=2000)])
     pull(broker, 2)
     asked = {0: ["2000.0", "1.0"], 5: [f"{task_id}.0" for task_id in range(1, 1301)]}
@@ -129,7 +128,7 @@ def test_holds_tells_what_waits_or_runs(broker: PriorityBroker) -> None:
     assert broker.holds({}) == set()
 
 
-def test_a_flush_of_the_scripts_is_survived(broker: PriorityBroker, valkey: Valkey) -> None:
+def test_a_flush_of_the_scripts_is_survived(broker: WorkerBroker, valkey: Valkey) -> None:
     for first in (1, 11):
         assert broker.publish(deliveries(2, first=first)) == 2
         assert len(pull(broker, 2)) == 2
@@ -137,60 +136,60 @@ def test_a_flush_of_the_scripts_is_survived(broker: PriorityBroker, valkey: Valk
         valkey.client.script_flush()
 
 
-def test_the_weights_hold_over_all_workers_together(broker: PriorityBroker, valkey: Valkey) -> None:
+def test_the_weights_hold_over_all_workers_together(broker: WorkerBroker, valkey: Valkey) -> None:
     fill(broker, 5300)
-    counts = shares(broker, PriorityBroker(valkey.url), pulls=10_230)
+    counts = shares(broker, WorkerBroker(valkey.url), pulls=10_230)
     for priority, weight in enumerate(WEIGHTS):
         assert counts[queue_name(priority)] == pytest.approx(10 * weight, rel=0.1)
 
 
-def test_the_least_urgent_moves_while_the_most_urgent_is_never_empty(broker: PriorityBroker) -> None:
+def test_the_least_urgent_moves_while_the_most_urgent_is_never_empty(broker: WorkerBroker) -> None:
     fill(broker, 1100, [0, 9])
     assert shares(broker, pulls=1026) == {"tasks.p0": 1024, "tasks.p9": 2}
 
 
-def test_a_level_that_is_busy_alone_gets_everything(broker: PriorityBroker) -> None:
+def test_a_level_that_is_busy_alone_gets_everything(broker: WorkerBroker) -> None:
     fill(broker, 100, [7])
     assert len(pull(broker, 100)) == 100
 
 
-def test_an_idle_level_earns_no_credit(broker: PriorityBroker) -> None:
+def test_an_idle_level_earns_no_credit(broker: WorkerBroker) -> None:
     fill(broker, 3000, [0])
     shares(broker, pulls=2000)
     fill(broker, 1000, [1])
     assert shares(broker, pulls=768)["tasks.p1"] == pytest.approx(256, abs=2)
 
 
-def test_a_level_that_was_busy_alone_owes_no_more_than_one_stride(broker: PriorityBroker) -> None:
+def test_a_level_that_was_busy_alone_owes_no_more_than_one_stride(broker: WorkerBroker) -> None:
     fill(broker, 2000, [9])
     shares(broker, pulls=1500)
     fill(broker, 2000, [0])
     assert shares(broker, pulls=1026)["tasks.p9"] == pytest.approx(2, abs=1)
 
 
-def test_changed_weights_count_at_once(broker: PriorityBroker, valkey: Valkey) -> None:
+def test_changed_weights_count_at_once(broker: WorkerBroker, valkey: Valkey) -> None:
     fill(broker, 2000, [0, 9])
-    shares(PriorityBroker(valkey.url, weights=[1] * 9 + [0.001]), pulls=100)
+    shares(WorkerBroker(valkey.url, weights=[1] * 9 + [0.001]), pulls=100)
     assert shares(broker, pulls=1026)["tasks.p9"] == pytest.approx(2, abs=1)
 
 
-def test_the_most_urgent_of_a_full_house_comes_first(broker: PriorityBroker) -> None:
+def test_the_most_urgent_of_a_full_house_comes_first(broker: WorkerBroker) -> None:
     fill(broker, 1)
     assert [name for name, _, _ in pull(broker, 10)] == [queue_name(priority) for priority in range(10)]
 
 
-def test_only_the_named_queues_are_pulled(broker: PriorityBroker) -> None:
+def test_only_the_named_queues_are_pulled(broker: WorkerBroker) -> None:
     fill(broker, 2)
     assert [name for name, _, _ in broker.pull(["tasks.p3", "tasks.p4"], 10)] == ["tasks.p3", "tasks.p4"] * 2
 
 
-def test_an_id_without_message_is_passed_over(broker: PriorityBroker, valkey: Valkey) -> None:
+def test_an_id_without_message_is_passed_over(broker: WorkerBroker, valkey: Valkey) -> None:
     broker.publish(deliveries(2))
     valkey.client.hdel("dramatiq:tasks.p5.msgs", "1.0")
     assert [message_id for _, message_id, _ in pull(broker, 2)] == ["2.0"]
 
 
-def test_a_message_given_back_waits_again(broker: PriorityBroker, valkey: Valkey) -> None:
+def test_a_message_given_back_waits_again(broker: WorkerBroker, valkey: Valkey) -> None:
     message = deliver(broker)
     message.stuff_exception(GiveBack())
     broker.consume("tasks.p5").ack(message)
@@ -198,16 +197,16 @@ def test_a_message_given_back_waits_again(broker: PriorityBroker, valkey: Valkey
     assert acks(valkey) == []
 
 
-def test_acknowledging_what_redis_has_lost_does_nothing(broker: PriorityBroker, valkey: Valkey) -> None:
+def test_acknowledging_what_redis_has_lost_does_nothing(broker: WorkerBroker, valkey: Valkey) -> None:
     message = deliver(broker)
     valkey.client.flushall()
     acknowledge(broker, message)
-    assert not broker.in_doubt
+    assert not broker.books.in_doubt
     assert broker.waiting()[5] == 0
 
 
 def test_what_a_dead_worker_had_pulled_comes_back(valkey: Valkey) -> None:
-    dead, keeper = (PriorityBroker(valkey.url, heartbeat_timeout=300) for _ in range(2))
+    dead, keeper = (WorkerBroker(valkey.url, heartbeat_timeout=300) for _ in range(2))
     fill(dead, 1)
     pull(dead, 10)
     assert eventually(lambda: keeper.maintain() and keeper.waiting() == [1] * 10)
@@ -215,7 +214,7 @@ def test_what_a_dead_worker_had_pulled_comes_back(valkey: Valkey) -> None:
 
 
 def test_what_a_living_worker_has_pulled_stays(valkey: Valkey) -> None:
-    alive, keeper = (PriorityBroker(valkey.url, heartbeat_timeout=300) for _ in range(2))
+    alive, keeper = (WorkerBroker(valkey.url, heartbeat_timeout=300) for _ in range(2))
     deliver(alive)
     until = time.monotonic() + 1
 
@@ -229,7 +228,7 @@ def test_what_a_living_worker_has_pulled_stays(valkey: Valkey) -> None:
 
 
 def test_maintenance_skips_the_round_after_a_pause(valkey: Valkey) -> None:
-    keeper = PriorityBroker(valkey.url, heartbeat_timeout=300)
+    keeper = WorkerBroker(valkey.url, heartbeat_timeout=300)
     assert [keeper.maintain(), keeper.maintain()] == [False, True]
     until = time.monotonic() + 0.2
     eventually(lambda: time.monotonic() > until)
@@ -237,27 +236,27 @@ def test_maintenance_skips_the_round_after_a_pause(valkey: Valkey) -> None:
 
 
 def test_it_is_made_without_redis_and_fails_fast() -> None:
-    broker = PriorityBroker("unix:///nowhere/socket")
+    broker = WorkerBroker("unix:///nowhere/socket")
     for call in (broker.ping, broker.waiting, broker.maintain, lambda: broker.publish(deliveries(1))):
         with pytest.raises(redis.RedisError):
             call()
 
 
 def test_an_acknowledgement_without_redis_raises_nothing() -> None:
-    broker = PriorityBroker("unix:///nowhere/socket")
+    broker = WorkerBroker("unix:///nowhere/socket")
     delivery = deliveries(1)[0]
     broker.consume("tasks.p5").ack(MessageProxy(Message.decode(delivery.encode(0).encode())))
-    assert list(broker.done) == [("tasks.p5", "1.0")]
+    assert broker.books.take_done(100) == [("tasks.p5", "1.0")]
 
 
-def test_there_are_ten_queues_and_no_others(broker: PriorityBroker) -> None:
+def test_there_are_ten_queues_and_no_others(broker: WorkerBroker) -> None:
     assert broker.get_declared_queues() == {f"tasks.p{priority}" for priority in range(10)}
     assert broker.get_declared_delay_queues() == set()
     with pytest.raises(ValueError, match="'default': the queues are"):
         dramatiq.actor(print, broker=broker)
 
 
-def test_an_unknown_operation_goes_to_the_actor_for_any(broker: PriorityBroker) -> None:
+def test_an_unknown_operation_goes_to_the_actor_for_any(broker: WorkerBroker) -> None:
     with pytest.raises(ActorNotFound):
         broker.get_actor("gone")
     any_operation = dramatiq.actor(print, actor_name=ANY_OPERATION, queue_name="tasks.p5", broker=broker)

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
-from tests.processes import Process, eventually
+from tests.support.processes import Process, eventually
 from tests.test_worker import finished, get, submit
 
 Start = Callable[..., Process]
@@ -17,7 +17,7 @@ Start = Callable[..., Process]
 
 @pytest.fixture
 def environ(environ: dict[str, str]) -> dict[str, str]:
-    return environ | {"BACKBEAT_OPERATIONS": "actors,tests.trial_operations"}
+    return environ | {"BACKBEAT_OPERATIONS": "actors,tests.support.trial_operations"}
 
 
 def set_status(client: FlaskClient, task_ids: list[int], status: Status) -> None:

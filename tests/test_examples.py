@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.running import Backbeat, running
-from tests.servers import Valkey
+from tests.support.running import Backbeat, running
+from tests.support.servers import Valkey
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 KEY = "a-key-of-the-examples"

@@ -9,12 +9,12 @@ import pytest
 
 from scheduler_app.broker import Delivery, PriorityBroker
 from tests.conftest import WEIGHTS
-from tests.processes import Process, eventually
-from tests.servers import Valkey
+from tests.support.processes import Process, eventually
+from tests.support.servers import Valkey
 
 
 class Workers:
-    """Starts workers of tests.broker_actors, and reads what these wrote."""
+    """Starts workers of tests.support.broker_actors, and reads what these wrote."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.broker = PriorityBroker(url)
@@ -23,7 +23,16 @@ class Workers:
         self.processes: list[Process] = []
 
     def start(self, *options: str, threads: int = 1, weights: str = WEIGHTS) -> Process:
-        command = ("-m", "dramatiq", "tests.broker_actors", "--processes", "1", "--threads", str(threads), *options)
+        command = (
+            "-m",
+            "dramatiq",
+            "tests.support.broker_actors",
+            "--processes",
+            "1",
+            "--threads",
+            str(threads),
+            *options,
+        )
         environ = os.environ | {"REDIS_URL": self.url, "FOLDER": str(self.folder), "WEIGHTS": weights}
         process = Process(command, environ, "Worker process is ready for action")
         self.processes.append(process)

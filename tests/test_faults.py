@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import select
 
 from scheduler_app.models import Failure, Status, Task
-from tests.processes import Process, eventually
-from tests.servers import Postgres, Valkey
-from tests.system import Account, Client, Service, System, account, settled
+from tests.support.processes import Process, eventually
+from tests.support.servers import Postgres, Valkey
+from tests.support.system import Account, Client, Service, System, account, settled
 
 pytestmark = pytest.mark.xdist_group("faults")  # one after the other: each is a whole system
 

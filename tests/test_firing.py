@@ -13,8 +13,8 @@ from scheduler_app.operations import PermanentError
 from scheduler_app.services import attempts, due_times
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.services.firing import KEPT, fire_due
-from tests import claims
-from tests.schedules import DAY, HOUR, MINUTE, NOON, create, fired, look, next_run_at, tasks_of
+from tests.support import claims
+from tests.support.schedules import DAY, HOUR, MINUTE, NOON, create, fired, look, next_run_at, tasks_of
 
 pytestmark = pytest.mark.usefixtures("context")
 

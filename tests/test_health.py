@@ -11,7 +11,7 @@ from flask_migrate import downgrade, upgrade
 from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
-from tests.servers import Valkey
+from tests.support.servers import Valkey
 
 NO_ANSWER = "does not answer (OperationalError)"
 

@@ -15,7 +15,7 @@ from marshmallow import ValidationError
 
 from actors.http_request import MAX_CONTENT, HttpRequestParams, UnexpectedStatus, _text, http_request
 from scheduler_app.operations import PermanentError, running_task
-from tests.http_server import Server, drip, raw_server
+from tests.support.http_server import Server, drip, raw_server
 
 
 @pytest.fixture(scope="module")

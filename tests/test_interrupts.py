@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from scheduler_app.services import interrupts
-from scheduler_app.services.interrupts import InterruptibleCall, TimeLimitExceeded
+from scheduler_app.worker import interrupts
+from scheduler_app.worker.interrupts import InterruptibleCall, TimeLimitExceeded
 
 PAUSE = 0.0002  # seconds
 

@@ -18,7 +18,7 @@ from sqlalchemy import inspect
 from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import Base, db
-from tests.servers import Postgres
+from tests.support.servers import Postgres
 
 ROOT = Path(__file__).parent.parent
 TABLES = {table.name for table in Base.metadata.sorted_tables}

@@ -9,7 +9,7 @@ from flask import Flask
 from scheduler_app.errors import Invalid
 from scheduler_app.services import occurrences, task_schedules
 from scheduler_app.services.firing import fire_due
-from tests.schedules import DAY, HOUR, MINUTE, NOON, create, fired, look
+from tests.support.schedules import DAY, HOUR, MINUTE, NOON, create, fired, look
 
 pytestmark = pytest.mark.usefixtures("context")
 

@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from scheduler_app.operations import registered
-from tests import trial_operations  # noqa: F401 (registers them)
+from tests.support import trial_operations  # noqa: F401 (registers them)
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # one kind is enough here
 

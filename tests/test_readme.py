@@ -21,10 +21,10 @@ from actors import calculate, http_request
 from scheduler_app import operations
 from scheduler_app.api import MAX_BODY, body, tasks
 from scheduler_app.schemas.fields import MAX_PARAMS
-from scheduler_app.services.execution import MAX_RESULT
-from tests.processes import Process, eventually
-from tests.running import Backbeat, running
-from tests.servers import Valkey
+from scheduler_app.worker.execution import MAX_RESULT
+from tests.support.processes import Process, eventually
+from tests.support.running import Backbeat, running
+from tests.support.servers import Valkey
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from scheduler_app.extensions import db
 from scheduler_app.models import Failure, IdempotencyKey, Status, Task
 from scheduler_app.services import attempts, retention, tasks
-from tests.claims import claim
+from tests.support.claims import claim
 
 pytestmark = pytest.mark.usefixtures("context")
 

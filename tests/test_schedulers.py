@@ -13,9 +13,9 @@ from sqlalchemy import func, select
 from scheduler_app.extensions import db
 from scheduler_app.models import Scheduler, Task, TaskSchedule
 from scheduler_app.services import schedulers, task_schedules
-from tests.processes import Process, eventually
-from tests.schedules import HOUR, create
-from tests.servers import Valkey
+from tests.support.processes import Process, eventually
+from tests.support.schedules import HOUR, create
+from tests.support.servers import Valkey
 
 Start = Callable[..., Process]
 

@@ -17,7 +17,7 @@ import pytest
 
 from scheduler_app import standalone
 from scheduler_app.config import Settings
-from tests.processes import Process, eventually
+from tests.support.processes import Process, eventually
 
 pytestmark = pytest.mark.xdist_group("standalone")
 

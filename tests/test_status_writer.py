@@ -12,8 +12,8 @@ from scheduler_app.extensions import db
 from scheduler_app.models import Status
 from scheduler_app.services import tasks
 from scheduler_app.services.attempts import Attempt
-from scheduler_app.services.status_writer import StatusWriter
-from tests.servers import Postgres
+from scheduler_app.worker.status_writer import StatusWriter
+from tests.support.servers import Postgres
 
 NOW = datetime(2040, 6, 1, 12, tzinfo=UTC)
 

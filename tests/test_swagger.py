@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from tests.processes import Process
+from tests.support.processes import Process
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # one kind is enough here
 

@@ -11,7 +11,7 @@ from scheduler_app.extensions import db
 from scheduler_app.models import Task, TaskSchedule
 from scheduler_app.services import task_schedules
 from scheduler_app.services.firing import fire_due
-from tests.schedules import DAY, HOUR, MINUTE, NOON, create, fired, look, next_run_at
+from tests.support.schedules import DAY, HOUR, MINUTE, NOON, create, fired, look, next_run_at
 
 pytestmark = pytest.mark.usefixtures("context")
 

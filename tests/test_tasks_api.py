@@ -10,7 +10,7 @@ from sqlalchemy import update
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
 from scheduler_app.services import tasks
-from tests.servers import Postgres
+from tests.support.servers import Postgres
 
 
 def post(client: FlaskClient, **fields: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.processes import Process, eventually
+from tests.support.processes import Process, eventually
 
 Start = Callable[..., Process]
 FINAL = ("SUCCESS", "ERROR", "CANCELLED")
@@ -34,12 +34,14 @@ def finished(client: FlaskClient, ids: list[int], within: float = 20) -> list[di
 @pytest.fixture
 def trial(worker: Start) -> Start:
     """A worker that has the operations of these tests as well."""
-    return lambda *options, **extra: worker(*options, BACKBEAT_OPERATIONS="actors,tests.trial_operations", **extra)
+    return lambda *options, **extra: worker(
+        *options, BACKBEAT_OPERATIONS="actors,tests.support.trial_operations", **extra
+    )
 
 
 @pytest.fixture
 def environ(environ: dict[str, str]) -> dict[str, str]:
-    return environ | {"BACKBEAT_OPERATIONS": "actors,tests.trial_operations"}
+    return environ | {"BACKBEAT_OPERATIONS": "actors,tests.support.trial_operations"}
 
 
 def test_a_task_runs_and_its_result_stands_in_its_row(client: FlaskClient, trial: Start) -> None:

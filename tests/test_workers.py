@@ -12,7 +12,7 @@ from scheduler_app.models import Failure, Status, Task, Worker
 from scheduler_app.services import attempts, control, tasks, workers
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.services.workers import Reaper
-from tests.claims import claim, succeed
+from tests.support.claims import claim, succeed
 
 pytestmark = pytest.mark.usefixtures("context")
 

@@ -1,5 +1,6 @@
 """How due work reaches a worker: Dramatiq's own Redis layout, filled in bulk and pulled by weight."""
 
+from scheduler_app.broker.consumer import WorkerBroker
 from scheduler_app.broker.delivery import Delivery, GiveBack, message_id, queue_name
 from scheduler_app.broker.fair_queue import FairQueue, FairScheduling
 from scheduler_app.broker.priority_broker import ANY_OPERATION, PriorityBroker
@@ -11,6 +12,7 @@ __all__ = [
     "FairScheduling",
     "GiveBack",
     "PriorityBroker",
+    "WorkerBroker",
     "message_id",
     "queue_name",
 ]

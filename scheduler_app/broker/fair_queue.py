@@ -4,10 +4,8 @@ import logging
 import random
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections import defaultdict
 from contextlib import suppress
-from itertools import islice
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -17,8 +15,7 @@ from dramatiq import Message, MessageProxy
 from dramatiq.common import iter_queue
 from dramatiq.errors import DecodeError
 
-from scheduler_app.broker.consumer import AckConsumer
-from scheduler_app.broker.priority_broker import PriorityBroker
+from scheduler_app.broker.consumer import AckConsumer, WorkerBroker
 from scheduler_app.broker.wake_up import WakeUp
 
 if TYPE_CHECKING:
@@ -42,9 +39,10 @@ class FairQueue(Queue[Any]):
     Whichever idle thread finds it empty fetches for all idle threads; the others wait for what that brings.
     """
 
-    def __init__(self, broker: PriorityBroker, worker: dramatiq.Worker) -> None:
+    def __init__(self, broker: WorkerBroker, worker: dramatiq.Worker) -> None:
         super().__init__()
         self.broker = broker
+        self.books = broker.books
         self.worker = worker
         self.consumers: dict[str, ConsumerThread] = {}  # by queue; empty until it may pull
         self.closed = False
@@ -81,7 +79,7 @@ class FairQueue(Queue[Any]):
 
     def acknowledge_all(self) -> None:
         """For a worker that ends; while Redis is away, what is done is left to be found done."""
-        while self.broker.done and not self.away:
+        while self.books.any_done() and not self.away:
             self._pull(0)
 
     def wake(self) -> None:
@@ -91,7 +89,7 @@ class FairQueue(Queue[Any]):
 
     def doubt(self) -> None:
         """Redis may have been restarted, and have lost what it was told in its last second."""
-        self.broker.in_doubt = True
+        self.books.in_doubt = True
         self.wake()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
@@ -130,7 +128,7 @@ class FairQueue(Queue[Any]):
 
     def tidy(self) -> None:
         """While all threads are at long tasks: what was fetched ahead goes to other workers, what is done is told."""
-        if self.broker.done and time.monotonic() - self.taken_at > STALLED:
+        if self.books.any_done() and time.monotonic() - self.taken_at > STALLED:
             self._pull(0)
         if self.qsize() and time.monotonic() - self.taken_at > STALLED:
             self.give_back()
@@ -179,19 +177,18 @@ class FairQueue(Queue[Any]):
 
     def _pull(self, count: int) -> list[MessageProxy]:
         """Fetches at most so many messages, and acknowledges what is done."""
-        done = list(islice(_taken(self.broker.done), MOST_DONE))
+        done = self.books.take_done(MOST_DONE)
         try:
-            if self.broker.in_doubt:
+            if self.books.in_doubt:
                 self._settle_doubts()
             pulled = self.broker.pull(self.consumers, count, done=done)
         except redis.RedisError as error:
-            self.broker.done.extend(done)  # to acknowledge twice does no harm
+            self.books.return_done(done)
             if not self.away:
                 log.warning("Redis does not answer; trying again every second: %s", error)
-            self.away = self.broker.in_doubt = True
+            self.away = self.books.in_doubt = True
             return []
-        for queue_name, message_id in done:
-            self._consumer(queue_name).held.discard(message_id)
+        self.books.acknowledged(done)
         if self.away:
             log.warning("Redis answers again")
             self.away = False
@@ -204,28 +201,21 @@ class FairQueue(Queue[Any]):
             log.error("message %s of %s is unreadable and goes to the dead letters", message_id, queue_name)
             self._consumer(queue_name).settle(self.broker.do_nack, message_id)
             return None
-        self._consumer(queue_name).held.add(message_id)
+        self.books.hold(queue_name, message_id)
         return message
 
     def _settle_doubts(self) -> None:
         """Gives back what Redis counts as ours and no thread here has: its pull or its acknowledgement got lost."""
-        self.broker.in_doubt = False
+        self.books.in_doubt = False
         self.broker.ping()  # once Redis answers this, a pull that had timed out has been carried out, too
         for queue_name in self.consumers:
-            # In this order: what is acknowledged in between is no longer in the ack set, so it is not given back.
-            lost = self.broker.pulled(queue_name)
-            lost -= self._consumer(queue_name).held
+            # The ack set is read first: what is acknowledged in between is no longer in it, so it is not given back.
+            lost = self.broker.pulled(queue_name) - self.books.held(queue_name)
             if lost:
                 self.broker.do_requeue(queue_name, *lost)
 
     def _consumer(self, queue_name: str) -> AckConsumer:
         return cast(AckConsumer, self.consumers[queue_name].consumer)
-
-
-def _taken(queue: deque[T]) -> Iterator[T]:
-    with suppress(IndexError):  # empty, or emptied by another thread
-        while True:
-            yield queue.popleft()
 
 
 class FairScheduling(dramatiq.Middleware):
@@ -234,7 +224,7 @@ class FairScheduling(dramatiq.Middleware):
     queue: FairQueue
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        self.queue = FairQueue(cast(PriorityBroker, broker), worker)
+        self.queue = FairQueue(cast(WorkerBroker, broker), worker)
         worker.work_queue = cast(Any, self.queue)
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:

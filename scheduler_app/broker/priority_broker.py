@@ -1,7 +1,6 @@
 """Dramatiq's Redis broker with a queue a priority, bulk publishing and pulling by weight."""
 
 import time
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -16,7 +15,6 @@ from dramatiq.errors import ActorNotFound
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from scheduler_app.broker.consumer import AckConsumer
 from scheduler_app.broker.delivery import Delivery, queue_name
 from scheduler_app.broker.marker import Marker
 from scheduler_app.config import PRIORITIES
@@ -45,8 +43,6 @@ class PriorityBroker(RedisBroker):
         client = _client(url, retries=1)
         super().__init__(client=client, middleware=[], heartbeat_timeout=heartbeat_timeout)  # type: ignore[no-untyped-call]
         self.weights = {queue_name(priority): weight for priority, weight in enumerate(weights)}
-        self.done: deque[tuple[str, str]] = deque()  # queue and Redis id of what the next pull is to acknowledge
-        self.in_doubt = False  # a reply was lost: Redis may count messages as ours that no thread here has
         self._next_beat = 0.0
         self._maintained_at = 0.0
         self.marker = Marker(self.client, self.namespace)
@@ -77,9 +73,6 @@ class PriorityBroker(RedisBroker):
             if ANY_OPERATION not in self.actors:
                 raise
             return super().get_actor(ANY_OPERATION)
-
-    def consume(self, queue_name: str, prefetch: int = 0, timeout: int = 1000) -> AckConsumer:
-        return AckConsumer(self, queue_name, timeout / 1000)
 
     def publish(self, items: Iterable[Delivery]) -> int:
         """Sends them, a thousand a round trip; returns how many were new. What is still in Redis is not sent again."""

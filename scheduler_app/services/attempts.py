@@ -1,4 +1,4 @@
-"""One attempt at a task, and its failure. Only here and in status_writer.py does a worker change a status.
+"""One attempt at a task, and its failure. Only here and in worker/status_writer.py does a worker change a status.
 
 Each change is a compare-and-set. A claim is guarded by the number of claims so far, and a record by the number that
 the claim gave: a second delivery of a message or a late reply finds nothing to change.

@@ -8,11 +8,10 @@ from typing import Any
 
 from sqlalchemy import Integer, Row, Select, bindparam, select, update
 
-from scheduler_app.database import begin_write
+from scheduler_app.database import as_table, begin_write, parameters
 from scheduler_app.extensions import db
 from scheduler_app.models import ID, LeftOut, Overlap, Task, TaskSchedule, UTCDateTime
 from scheduler_app.services import control, dispatch
-from scheduler_app.services.bulk import as_table, parameters
 from scheduler_app.services.due_times import Decision, decide
 from scheduler_app.services.occurrences import COPIED, create_tasks
 from scheduler_app.services.task_schedules import remaining, rule_of

@@ -6,15 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler_app import recurrence
+from scheduler_app.database import as_table, insert, parameters
 from scheduler_app.errors import Invalid
 from scheduler_app.extensions import db
 from scheduler_app.models import ID, Status, Task, TaskSchedule, UTCDateTime
 from scheduler_app.recurrence import Rule
 from scheduler_app.services import dispatch, task_schedules
-from scheduler_app.services.bulk import as_table, parameters
 from scheduler_app.services.idempotency import Once
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -105,8 +104,7 @@ def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Ro
         "created_at": literal(now, UTCDateTime),
     }
     rows = select(*values.values()).where(TaskSchedule.task_schedule_id == chosen.c.id)
-    insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(Task.__table__).from_select(list(values), rows)  # type: ignore[arg-type]
+    statement = insert(Task.__table__).from_select(list(values), rows)
     unless_there = statement.on_conflict_do_nothing(index_elements=["task_schedule_id", "scheduled_for"])
     given = parameters(CHOSEN, ((schedule.task_schedule_id, moment) for schedule, moment in occurrences))
     return list(db.session.execute(unless_there.returning(*RETURNED), given))

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from scheduler_app.database import insert
 from scheduler_app.extensions import db
 from scheduler_app.models import Scheduler, TaskSchedule
 from scheduler_app.services.firing import fire_due
@@ -48,7 +48,6 @@ def _record(now: datetime, seconds: float, lags: list[timedelta]) -> None:
     latest: dict[str, Any] = {"scanned_at": now, "scan_seconds": seconds}
     if lags:
         latest["lag_seconds"] = max(lags).total_seconds()
-    insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
     statement = insert(Scheduler).values(**_identity(), **latest)
     db.session.execute(statement.on_conflict_do_update(index_elements=["host", "pid"], set_=latest))
     db.session.execute(delete(Scheduler).where(Scheduler.scanned_at < now - FORGOTTEN_AFTER))

@@ -9,12 +9,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, Integer, Select, Text, cast, delete, insert, literal, select
 
-from scheduler_app.database import DIRECT
+from scheduler_app.database import DIRECT, as_table, parameters
 from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import Json, Status, Task
 from scheduler_app.services import dispatch
-from scheduler_app.services.bulk import as_table, parameters
 from scheduler_app.services.idempotency import Once
 
 SEARCHED = 50_000  # tasks that one page looks through for what no index finds: a few milliseconds

@@ -15,7 +15,7 @@ from scheduler_app import database
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
 from scheduler_app.services import attempts, workers
-from scheduler_app.services.running import RunningTask, running_tasks
+from scheduler_app.worker.running import RunningTask, running_tasks
 
 log = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.models import WAITING, Failure, Status, Task, Worker
-from tests.processes import eventually
-from tests.servers import Valkey
+from tests.support.processes import eventually
+from tests.support.servers import Valkey
 
 RESTART_DELAY = 0.2  # seconds until what has ended is started again
 HANG = 20.0  # seconds after which an answer counts as never given
@@ -83,7 +83,7 @@ class System:
             "DATABASE_URL": database_url,
             "REDIS_URL": self.valkey.url,
             "BACKBEAT_DATA_DIR": str(folder),
-            "BACKBEAT_OPERATIONS": "actors,tests.fault_operations",
+            "BACKBEAT_OPERATIONS": "actors,tests.support.fault_operations",
         }
         self.environ = os.environ | settings | {"FAULT_EFFECTS": str(self.effects)}
         self._migrate(settings)

@@ -7,7 +7,7 @@ from typing import Any
 
 from scheduler_app.operations import Cancelled, running_task
 from scheduler_app.services.attempts import Attempt
-from scheduler_app.services.interrupts import InterruptibleCall
+from scheduler_app.worker.interrupts import InterruptibleCall
 
 PATIENCE = 0.5  # seconds that code which asks whether it is cancelled has before it is interrupted
 MAX_MESSAGE = 500  # characters of a progress message

@@ -18,8 +18,8 @@ from scheduler_app.extensions import db
 from scheduler_app.operations import Operation, PermanentError, find
 from scheduler_app.services import attempts
 from scheduler_app.services.attempts import Attempt
-from scheduler_app.services.running import RunningTask, registered
-from scheduler_app.services.status_writer import Message, StatusWriter
+from scheduler_app.worker.running import RunningTask, registered
+from scheduler_app.worker.status_writer import Message, StatusWriter
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from typing import Any
 
 import urllib3
 
-from tests.processes import Process, eventually
-from tests.servers import Valkey
+from tests.support.processes import Process, eventually
+from tests.support.servers import Valkey
 
 WEB = "-m gunicorn wsgi:app --bind 127.0.0.1:0 --worker-class gthread --threads 8 --no-control-socket"
 WORKER = "-m dramatiq actors.worker --processes 1 --threads 8"

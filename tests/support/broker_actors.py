@@ -6,11 +6,11 @@ from pathlib import Path
 
 import dramatiq
 
-from scheduler_app.broker import ANY_OPERATION, FairScheduling, GiveBack, PriorityBroker
+from scheduler_app.broker import ANY_OPERATION, FairScheduling, GiveBack, WorkerBroker
 
 folder = Path(os.environ["FOLDER"])
 weights = [float(weight) for weight in os.environ["WEIGHTS"].split(",")]
-broker = PriorityBroker(os.environ["REDIS_URL"], weights=weights, heartbeat_timeout=3000)
+broker = WorkerBroker(os.environ["REDIS_URL"], weights=weights, heartbeat_timeout=3000)
 broker.add_middleware(FairScheduling())
 dramatiq.set_broker(broker)
 

@@ -1,17 +1,17 @@
-"""Many rows in one statement, as a table that it can select from and join with.
+"""Many rows in one statement: as a table that it can select from and join with, and inserts that meet what is there.
 
-They are one parameter, whatever their number: with one a value, the driver takes longer than the database. So the
-statement is always the same, and can be kept.
+All rows together are one parameter. With one parameter for each value, the driver would take longer than the database.
+It also keeps the statement the same for any number of rows, so that it is compiled once.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, FromClause, Text, bindparam, cast, column, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
-from scheduler_app.database import sqlite_time
 from scheduler_app.extensions import db
 
 Columns = Mapping[str, Any]  # types of SQLAlchemy's, by name
@@ -33,3 +33,13 @@ def parameters(columns: Columns, rows: Iterable[Sequence[Value]]) -> dict[str, s
     """What a statement with such a table is executed with; a row has a value a column."""
     write_time = datetime.isoformat if db.engine.dialect.name == "postgresql" else sqlite_time
     return {"rows": json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=write_time)}
+
+
+def insert(table: Any) -> postgresql.Insert | sqlite.Insert:
+    """An insert that knows `on_conflict_do_nothing` and `on_conflict_do_update`, for the database in use."""
+    return postgresql.insert(table) if db.engine.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def sqlite_time(moment: datetime) -> str:
+    """A time as SQLAlchemy writes it into SQLite."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -1,20 +1,15 @@
-"""How the database is spoken to: pools, and what SQLite needs to be safe with many processes."""
+"""The engines: their pools and timeouts, and what each database needs to be safe with many processes."""
 
 import select
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any
 
-from sqlalchemy import Connection, Engine, ExceptionContext, event, make_url, text
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy import Connection, Engine, ExceptionContext, event, make_url
+from sqlalchemy.exc import InvalidatePoolError
 
 from scheduler_app.config import Settings
-from scheduler_app.extensions import db
 
 DIRECT = "direct"  # the bind of the engine whose statements are transactions of their own
 BUSY_TIMEOUT = 30  # seconds that a writer on SQLite waits for the others
@@ -58,62 +53,6 @@ def prepare(engine: Engine, *, worker: bool) -> None:
         event.listen(engine, "connect", _configure_postgresql)
         event.listen(engine, "checkout", _check_open)
         event.listen(engine, "handle_error", _tell_disconnect)
-
-
-def begin_write() -> None:
-    """Opens a transaction that reads before it writes, in place of the one that may be open.
-
-    SQLite must know before the first read: a reader that turns writer fails when another has written meanwhile.
-    """
-    db.session.rollback()
-    db.session.connection(execution_options={"sqlite_begin": "BEGIN IMMEDIATE"})
-
-
-def clock() -> datetime:
-    """The time by the database's clock, which all processes share; those of several machines may differ.
-
-    On SQLite, where there is one machine, that machine's.
-    """
-    if db.engine.dialect.name == "sqlite":
-        return datetime.now(UTC)
-    now: datetime = db.session.execute(text("SELECT clock_timestamp()")).scalar_one()
-    return now.astimezone(UTC)
-
-
-class ThreadCursors:
-    """A cursor of the driver's for each thread, which it keeps: a fraction of what a session costs."""
-
-    def __init__(self) -> None:
-        self.engine = db.engines[DIRECT]
-        self._kept = threading.local()
-
-    @contextmanager
-    def current(self) -> Iterator[Any]:
-        """This thread's; raises SQLAlchemy's errors in place of the driver's."""
-        driver_error = self.engine.dialect.loaded_dbapi.Error
-        kept = self._kept
-        try:
-            if not hasattr(kept, "cursor"):
-                kept.connection = None  # a new one may break before it is ours
-                kept.connection = self.engine.raw_connection()
-                kept.cursor = kept.connection.driver_connection.cursor()
-            yield kept.cursor
-        except driver_error as error:
-            if kept.connection and self.engine.dialect.is_disconnect(error, kept.connection, None):
-                kept.__dict__.pop("cursor", None)
-                kept.connection.invalidate(error)
-            raise DBAPIError.instance(None, None, error, driver_error) from error
-
-    def close(self) -> None:
-        """This thread's."""
-        if hasattr(self._kept, "cursor"):
-            del self._kept.cursor
-            self._kept.connection.close()
-
-
-def sqlite_time(moment: datetime) -> str:
-    """A time as SQLAlchemy writes it into SQLite."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def _configure_sqlite(connection: SQLiteConnection, record: object, *, synchronous: str) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from scheduler_app.services.attempts import Attempt
-from scheduler_app.services.status_writer import StatusWriter
+from scheduler_app.worker.status_writer import StatusWriter
 
 
 def claim(task_id: int, claims: int, *, worker_id: str, now: datetime) -> Attempt | None:

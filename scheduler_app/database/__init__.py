@@ -1,0 +1,20 @@
+"""All that differs between PostgreSQL and SQLite."""
+
+from scheduler_app.database.cursors import ThreadCursors
+from scheduler_app.database.engines import DIRECT, direct_options, engine_options, prepare
+from scheduler_app.database.rows import as_table, insert, parameters, sqlite_time
+from scheduler_app.database.transactions import begin_write, clock
+
+__all__ = [
+    "DIRECT",
+    "ThreadCursors",
+    "as_table",
+    "begin_write",
+    "clock",
+    "direct_options",
+    "engine_options",
+    "insert",
+    "parameters",
+    "prepare",
+    "sqlite_time",
+]
