@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from scheduler_app import create_app, database
 from scheduler_app.config import Settings
 from scheduler_app.extensions import broker
-from scheduler_app.services import dispatch, retention, schedulers
+from scheduler_app.services import dispatch, firing, retention, schedulers
 from scheduler_app.services.workers import Reaper
 
 log = logging.getLogger("scheduler")
@@ -48,6 +49,14 @@ def main() -> None:
         schedulers.leave()
 
 
+def fire(now: datetime) -> int:
+    """A batch of the schedules that are due; returns how many they were."""
+    began = time.perf_counter()
+    lags = firing.fire_due(now=now)
+    schedulers.record_scan(now=now, seconds=time.perf_counter() - began, lags=lags)
+    return len(lags)
+
+
 def duties(scan_interval: float) -> list[tuple[Duty, float]]:
     """What a scheduler process does, and how many seconds lie between."""
     reaper = Reaper()
@@ -67,7 +76,7 @@ def duties(scan_interval: float) -> list[tuple[Duty, float]]:
         dispatch.resync(now=now, thorough=True)
         return 0
 
-    scans: list[Duty] = [schedulers.scan, dispatch.relay, dispatch.resync, prune]
+    scans: list[Duty] = [fire, dispatch.relay, dispatch.resync, prune]
     return [*((scan, scan_interval) for scan in scans), (reap, 1.0), (maintain, 2.0), (recheck, 600.0)]
 
 

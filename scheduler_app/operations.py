@@ -145,7 +145,7 @@ def registered() -> list[Operation]:
     return sorted(_operations.values(), key=lambda operation: operation.name)
 
 
-def find(name: str) -> Operation | None:
+def lookup(name: str) -> Operation | None:
     return _operations.get(name)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from scheduler_app.extensions import db
 from scheduler_app.models import Task, TaskSchedule
 from scheduler_app.operations import PermanentError
-from scheduler_app.services import attempts, due_times
+from scheduler_app.services import attempts, schedule_policies
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.services.firing import KEPT, fire_due
 from tests.support import claims
@@ -109,7 +109,7 @@ def test_one_pass_looks_at_a_bounded_number_of_times(app: Flask) -> None:
     later = NOON + 1000 * DAY
     backlog, other = create(cron="* * * * *", catch_up="all"), create(every_x_hours=1, now=later)
     fire_due(now=later)
-    assert look(backlog).missed == due_times.MAX_TIMES + 1
+    assert look(backlog).missed == schedule_policies.MAX_TIMES + 1
     assert len(fired(other)) == 1
 
 

@@ -10,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
+from scheduler import fire
 from scheduler_app.extensions import db
 from scheduler_app.models import Scheduler, Task, TaskSchedule
 from scheduler_app.services import schedulers, task_schedules
@@ -22,7 +23,7 @@ Start = Callable[..., Process]
 
 def scan(client: FlaskClient, *, ago: float = 0) -> None:
     with client.application.app_context():
-        schedulers.scan(now=datetime.now(UTC) - timedelta(seconds=ago))
+        fire(datetime.now(UTC) - timedelta(seconds=ago))
 
 
 def readiness(client: FlaskClient) -> tuple[int, str, str]:
@@ -92,7 +93,7 @@ def test_a_scheduler_that_was_killed_is_forgotten_after_an_hour(client: FlaskCli
         long_ago = datetime.now(UTC) - timedelta(hours=2)
         db.session.add(Scheduler(host="gone", pid=1, scanned_at=long_ago, scan_seconds=0.1))
         db.session.commit()
-        schedulers.scan(now=datetime.now(UTC))
+        fire(datetime.now(UTC))
         assert [scheduler.host == "gone" for scheduler in schedulers.find()] == [False]
 
 

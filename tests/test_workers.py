@@ -115,7 +115,7 @@ def test_a_late_result_finds_no_way_in_even_after_a_retry_by_hand(app: Flask, re
     control.retry(slow.task_id, now=DEAD)
     again = claim(slow.task_id, task_of(slow).claims, worker_id="slow", now=DEAD)
     assert again
-    assert again.attempt == slow.attempt == 1
+    assert again.number == slow.number == 1
     assert not succeed(slow, 1, now=DEAD)
 
 

@@ -14,7 +14,7 @@ from scheduler_app.services import idempotency
 from scheduler_app.services.idempotency import Once, Repeated
 
 Render = Callable[[Any], dict[str, Any]]
-MakeOnce = Callable[[Render], Once[Any]]
+MakeOnce = Callable[[Render], Once[Any] | None]
 
 PARAMETER = {
     "in": "header",
@@ -26,13 +26,16 @@ PARAMETER = {
 
 
 def idempotent(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Calls the view with `once`: None, or what makes a Once out of a function that renders what was created."""
+    """Calls the view with `once`, a function. The view gives it the function that renders what was created.
+
+    It returns a Once, which the service keeps with what it creates; or None when the request has no key.
+    """
 
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         key = request.headers.get("Idempotency-Key")
         if key is None:
-            return view(*args, once=None, **kwargs)
+            return view(*args, once=_without_key, **kwargs)
         fingerprint = _fingerprint(_checked(key))
         for _ in range(3):
             if answer := idempotency.answered(key, fingerprint, now=datetime.now(UTC)):
@@ -44,6 +47,10 @@ def idempotent(view: Callable[..., Any]) -> Callable[..., Any]:
         raise Unavailable("The Idempotency-Key is in use; try again.")
 
     return wrapper
+
+
+def _without_key(render: Render) -> None:
+    return None
 
 
 def _checked(key: str) -> str:

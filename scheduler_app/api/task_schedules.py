@@ -36,13 +36,13 @@ blp = Blueprint("task-schedules", __name__, url_prefix="/task-schedules", descri
 @blp.doc(parameters=[PARAMETER])
 @blp.response(201, TaskScheduleOut, headers=LOCATION)
 @idempotent
-def create(body: dict[str, Any], once: MakeOnce | None) -> tuple[Any, dict[str, str]]:
+def create(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Create a schedule
 
     Exactly one kind of rule: `every_x_days` and/or `every_x_hours`; or `cron`; or `rrule`. The examples show each. The
     first task of an interval is due at `start_at`, or at once; that of another rule at its first time.
     """
-    schedule = task_schedules.create(now=datetime.now(UTC), once=once and once(_created), **body)
+    schedule = task_schedules.create(now=datetime.now(UTC), once=once(_created), **body)
     return schedule, _location(schedule)
 
 
@@ -114,12 +114,12 @@ def resume(task_schedule_id: int) -> Any:
 @blp.response(202, TaskOut, headers={"Location": {"description": "The task.", "schema": {"type": "string"}}})
 @blp.alt_response(422, description="The Idempotency-Key is not valid, or taken by another request.")
 @idempotent
-def trigger(task_schedule_id: int, once: MakeOnce | None) -> tuple[Any, dict[str, str]]:
+def trigger(task_schedule_id: int, once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Create a task of the schedule now
 
     Whatever its rule, `overlap` and pause say. It does not count to `schedule_x_times`.
     """
-    task = occurrences.trigger(task_schedule_id, now=datetime.now(UTC), once=once and once(_triggered))
+    task = occurrences.trigger(task_schedule_id, now=datetime.now(UTC), once=once(_triggered))
     return task, _task_location(task)
 
 
@@ -136,13 +136,13 @@ def upcoming(query: dict[str, Any], task_schedule_id: int) -> Any:
 @blp.doc(parameters=[PARAMETER])
 @blp.response(202, TaskOut(many=True))
 @idempotent
-def backfill(body: dict[str, Any], task_schedule_id: int, once: MakeOnce | None) -> Any:
+def backfill(body: dict[str, Any], task_schedule_id: int, once: MakeOnce) -> Any:
     """Create tasks for the past times of a schedule that have none
 
     For the times in `[start, end)` of the rule as it is now, at most 1,000 a call, whatever `overlap` and pause say.
     They do not count to `schedule_x_times`.
     """
-    return occurrences.backfill(task_schedule_id, now=datetime.now(UTC), once=once and once(_backfilled), **body)
+    return occurrences.backfill(task_schedule_id, now=datetime.now(UTC), once=once(_backfilled), **body)
 
 
 def _created(schedule: TaskSchedule) -> dict[str, Any]:

@@ -44,12 +44,12 @@ LIST_OF_REQUESTS = {
 @blp.doc(parameters=[PARAMETER])
 @blp.response(202, TaskOut, headers={"Location": {"description": "The task.", "schema": {"type": "string"}}})
 @idempotent
-def submit(body: dict[str, Any], once: MakeOnce | None) -> tuple[Any, dict[str, str]]:
+def submit(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Post a task
 
     It is committed when the answer comes, and runs as soon as its time has come and a worker is free.
     """
-    [task] = tasks.submit([body], now=datetime.now(UTC), once=once and once(_answer))
+    [task] = tasks.submit([body], now=datetime.now(UTC), once=once(_answer))
     return task, _location(task)
 
 
@@ -59,7 +59,7 @@ def submit(body: dict[str, Any], once: MakeOnce | None) -> tuple[Any, dict[str, 
 @blp.response(202, BatchOut)
 @blp.alt_response(422, description="None is valid, or not all with atomic; nothing was created.")
 @idempotent
-def submit_batch(query: dict[str, Any], once: MakeOnce | None) -> dict[str, Any]:
+def submit_batch(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
     """Post up to 1,000 tasks
 
     The valid ones are created in one transaction, the others reported; with `atomic` all or none.
@@ -72,7 +72,7 @@ def submit_batch(query: dict[str, Any], once: MakeOnce | None) -> dict[str, Any]
     def answer(created: Any) -> dict[str, Any]:
         return {"body": BatchOut().dump({"tasks": created} | refused), "status": 202, "headers": {}}
 
-    return {"tasks": tasks.submit(valid, now=datetime.now(UTC), once=once and once(answer))} | refused
+    return {"tasks": tasks.submit(valid, now=datetime.now(UTC), once=once(answer))} | refused
 
 
 @blp.route("/", methods=["GET"])

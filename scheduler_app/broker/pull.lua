@@ -12,19 +12,21 @@
 --
 -- What is taken goes to the worker's ack sets, exactly as Dramatiq's own fetch would put it.
 
-local namespace, timestamp, worker, count, last = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), 4 + 2 * ARGV[4]
+local namespace, timestamp, worker, count, queues = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local first_queue = 5 -- in ARGV; each queue is followed by its weight
+local first_done = first_queue + 2 * queues -- each queue is followed by a message's id
 local state = namespace .. ':__fair__'
 
 redis.call('zadd', namespace .. ':__heartbeats__', timestamp, worker)
 
-for i = last + 1, #ARGV, 2 do
+for i = first_done, #ARGV, 2 do
   if redis.call('srem', namespace .. ':__acks__.' .. worker .. '.' .. ARGV[i], ARGV[i + 1]) == 1 then
     redis.call('hdel', namespace .. ':' .. ARGV[i] .. '.msgs', ARGV[i + 1])
   end
 end
 
 local levels, fields = {}, {'now'}
-for i = 5, last, 2 do
+for i = first_queue, first_done - 1, 2 do
   local queue = ARGV[i]
   local waiting = redis.call('llen', namespace .. ':' .. queue)
   if waiting > 0 then

@@ -24,11 +24,11 @@ MAX_TRACEBACK = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A task that this worker runs now; claim fences it off from all that ran or will run."""
+    """A task that this worker runs now. Its `claims` tell it from every other attempt at the task, before and after."""
 
     task_id: int
-    claim: int
-    attempt: int  # 1 for the first
+    claims: int  # Task.claims since it was claimed: a later claim or retry has a higher one
+    number: int  # 1 for the first
     max_retries: int
     operation: str
     params: dict[str, Any]
@@ -54,7 +54,7 @@ def record_failure(
     """As fail; the caller commits."""
     described = {"type": type(error).__name__[:200], "message": _printable(str(error))[:MAX_MESSAGE]}
     values: dict[str, Any]
-    if isinstance(error, PermanentError) or attempt.attempt > attempt.max_retries:
+    if isinstance(error, PermanentError) or attempt.number > attempt.max_retries:
         values = {"status": _unless_cancelled(Status.ERROR), "finished_at": now}
     else:
         values = {
@@ -76,9 +76,9 @@ def _unless_cancelled(status: Status) -> Any:
 
 def _delay(attempt: Attempt, error: BaseException) -> timedelta:
     # A lost worker says little about the task, unless it happens again.
-    if isinstance(error, WorkerLost) and attempt.attempt == 1:
+    if isinstance(error, WorkerLost) and attempt.number == 1:
         return timedelta(0)
-    return timedelta(seconds=backoff(attempt.attempt))
+    return timedelta(seconds=backoff(attempt.number))
 
 
 def backoff(attempt: int) -> float:
@@ -91,7 +91,7 @@ def _finish(attempt: Attempt, progress: dict[str, Any] | None, **values: Any) ->
         values["progress"] = progress
     statement = (
         update(Task)
-        .where(Task.task_id == attempt.task_id, Task.claims == attempt.claim, Task.status == Status.STARTED)
+        .where(Task.task_id == attempt.task_id, Task.claims == attempt.claims, Task.status == Status.STARTED)
         .values(**values)
         .execution_options(synchronize_session=False)
     )
@@ -117,8 +117,8 @@ def _keep(attempt: Attempt, described: dict[str, str], error: BaseException, now
     db.session.execute(
         insert(Failure).values(
             task_id=attempt.task_id,
-            claim=attempt.claim,
-            attempt=attempt.attempt,
+            claim=attempt.claims,
+            attempt=attempt.number,
             **described,
             traceback=_printable(lines)[-MAX_TRACEBACK:],
             failed_at=now,

@@ -12,8 +12,8 @@ from scheduler_app.database import as_table, begin_write, parameters
 from scheduler_app.extensions import db
 from scheduler_app.models import ID, LeftOut, Overlap, Task, TaskSchedule, UTCDateTime
 from scheduler_app.services import control, dispatch
-from scheduler_app.services.due_times import Decision, decide
 from scheduler_app.services.occurrences import COPIED, create_tasks
+from scheduler_app.services.schedule_policies import Decision, decide
 from scheduler_app.services.task_schedules import remaining, rule_of
 
 log = logging.getLogger(__name__)

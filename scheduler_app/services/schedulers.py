@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,18 +11,20 @@ from sqlalchemy import delete, func, select
 from scheduler_app.database import insert
 from scheduler_app.extensions import db
 from scheduler_app.models import Scheduler, TaskSchedule
-from scheduler_app.services.firing import fire_due
 
 SILENT_AFTER = timedelta(seconds=30)
 FORGOTTEN_AFTER = timedelta(hours=1)
 
 
-def scan(*, now: datetime) -> int:
-    """Fires a batch of what is due; returns how many schedules that were."""
-    began = time.perf_counter()
-    lags = fire_due(now=now)
-    _record(now, time.perf_counter() - began, lags)
-    return len(lags)
+def record_scan(*, now: datetime, seconds: float, lags: list[timedelta]) -> None:
+    """What this process's latest scan took, and how late each schedule was that it fired."""
+    latest: dict[str, Any] = {"scanned_at": now, "scan_seconds": seconds}
+    if lags:
+        latest["lag_seconds"] = max(lags).total_seconds()
+    statement = insert(Scheduler).values(**_identity(), **latest)
+    db.session.execute(statement.on_conflict_do_update(index_elements=["host", "pid"], set_=latest))
+    db.session.execute(delete(Scheduler).where(Scheduler.scanned_at < now - FORGOTTEN_AFTER))
+    db.session.commit()
 
 
 def leave() -> None:
@@ -42,16 +43,6 @@ def due(*, now: datetime) -> tuple[int, float]:
     query = select(func.count(), func.min(TaskSchedule.next_run_at)).where(TaskSchedule.next_run_at <= now)
     count, oldest = db.session.execute(query).one()
     return count, (now - oldest).total_seconds() if oldest else 0.0
-
-
-def _record(now: datetime, seconds: float, lags: list[timedelta]) -> None:
-    latest: dict[str, Any] = {"scanned_at": now, "scan_seconds": seconds}
-    if lags:
-        latest["lag_seconds"] = max(lags).total_seconds()
-    statement = insert(Scheduler).values(**_identity(), **latest)
-    db.session.execute(statement.on_conflict_do_update(index_elements=["host", "pid"], set_=latest))
-    db.session.execute(delete(Scheduler).where(Scheduler.scanned_at < now - FORGOTTEN_AFTER))
-    db.session.commit()
 
 
 def _identity() -> dict[str, Any]:

@@ -166,7 +166,7 @@ def _still_due(schedule: TaskSchedule) -> bool:
 
 
 def _check_period(schedule: TaskSchedule) -> None:
-    if schedule.end_at and schedule.end_at < (schedule.start_at or schedule.end_at):
+    if schedule.start_at and schedule.end_at and schedule.end_at < schedule.start_at:
         raise Invalid("A schedule ends after it starts.", {"json": {"end_at": ["Must not be before start_at."]}})
 
 

@@ -37,20 +37,22 @@ def submit(
         db.session.commit()
     else:
         with db.engines[DIRECT].begin() as connection:
-            tasks = create(requests, now=now, execute=connection.execute)
+            tasks = _insert(requests, now, connection.execute)
     dispatch.publish([task for task in tasks if task.run_at <= now])
     return tasks
 
 
-def create(
-    requests: Sequence[dict[str, Any]], *, now: datetime, execute: Callable[..., Any] | None = None
-) -> list[NewTask]:
+def create(requests: Sequence[dict[str, Any]], *, now: datetime) -> list[NewTask]:
     """Inserts the rows in one statement; the caller commits, then publishes."""
+    return _insert(requests, now, db.session.execute)
+
+
+def _insert(requests: Sequence[dict[str, Any]], now: datetime, execute: Callable[..., Any]) -> list[NewTask]:
     rows = [request | {"run_at": max(request.get("run_at") or now, now), "created_at": now} for request in requests]
     values = ((place, json.dumps(row["params"]), *(row[name] for name in COPIED)) for place, row in enumerate(rows))
     insertion = _insertion(db.engine.dialect.name)
     # They are numbered as they are inserted: in the requests' order.
-    ids = sorted((execute or db.session.execute)(insertion, parameters(GIVEN, values)).scalars())
+    ids = sorted(execute(insertion, parameters(GIVEN, values)).scalars())
     return [NewTask(**EMPTY | FIXED | row | {"task_id": task_id}) for task_id, row in zip(ids, rows, strict=True)]
 
 

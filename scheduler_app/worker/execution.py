@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from scheduler_app.broker import GiveBack
 from scheduler_app.extensions import db
-from scheduler_app.operations import Operation, PermanentError, find
+from scheduler_app.operations import Operation, PermanentError, lookup
 from scheduler_app.services import attempts
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.worker.running import RunningTask, registered
@@ -40,7 +40,7 @@ class Executor:
         self.writer = writer
         self.following = following  # the message that this thread will be given next, if that is known
         self.stopping = threading.Event()  # set once this worker is asked to stop
-        self._claimed = threading.local()  # by this thread, with the success before it
+        self._ahead = threading.local()  # claim: what this thread claimed with the success before it
 
     def run(self, message: Message) -> None:
         """Raises GiveBack when the database does not let go on: the message is to come again."""
@@ -53,10 +53,9 @@ class Executor:
                 log.warning("task %d: attempt %d came too late, dropped", task.task_id, task.attempt)
 
     def _claim(self, message: Message) -> Attempt | None:
-        claimed, self._claimed.ahead = getattr(self._claimed, "ahead", None), None
+        claimed: tuple[Message, Attempt | None] | None = self._ahead.__dict__.pop("claim", None)
         if claimed and claimed[0] == message:
-            ahead: Attempt | None = claimed[1]
-            return ahead
+            return claimed[1]
         try:
             return self._patiently(lambda: self.writer.claim(message, now=datetime.now(UTC)), last_word=0)
         except SQLAlchemyError:
@@ -82,10 +81,10 @@ class Executor:
 
         def record() -> tuple[bool, Attempt | None]:
             now = datetime.now(UTC)
-            return self.writer.succeed(task.claimed, result, progress=progress, following=following, now=now)
+            return self.writer.succeed(task.record, result, progress=progress, following=following, now=now)
 
         won, ahead = self._patiently(record, last_word=LAST_WORD)
-        self._claimed.ahead = following, ahead
+        self._ahead.claim = following, ahead
         return won
 
     def _record_failure(self, task: RunningTask, error: BaseException) -> bool:
@@ -95,7 +94,7 @@ class Executor:
 
         def record() -> bool:
             db.session.rollback()  # what a try before this one may have left
-            return attempts.fail(task.claimed, error, progress=progress, now=datetime.now(UTC))
+            return attempts.fail(task.record, error, progress=progress, now=datetime.now(UTC))
 
         with self.app.app_context():
             return self._patiently(record, last_word=LAST_WORD)
@@ -119,10 +118,10 @@ class Executor:
 
 def _perform(task: RunningTask) -> str:
     """The result as JSON."""
-    operation = find(task.claimed.operation)
+    operation = lookup(task.record.operation)
     if operation is None:
-        raise UnknownOperation(f"No operation {task.claimed.operation!r} on this worker.")
-    arguments = _arguments(operation, task.claimed.params)
+        raise UnknownOperation(f"No operation {task.record.operation!r} on this worker.")
+    arguments = _arguments(operation, task.record.params)
     return _dumped(task.call.run(lambda: operation.function(**arguments), limit=operation.time_limit))
 
 

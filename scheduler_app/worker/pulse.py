@@ -93,12 +93,12 @@ def _hear_cancellations(tasks: list[RunningTask]) -> None:
     claims = {(task_id, claims) for task_id, claims in db.session.execute(requested)}
     db.session.rollback()
     for task in tasks:
-        if (task.task_id, task.claimed.claim) in claims:
+        if (task.task_id, task.record.claims) in claims:
             task.cancel()
 
 
 def _write_progress(tasks: list[RunningTask]) -> None:
     for task in tasks:
         if progress := task.take_progress():
-            attempts.save_progress(task.claimed, progress)
+            attempts.save_progress(task.record, progress)
     db.session.commit()

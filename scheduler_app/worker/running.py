@@ -17,9 +17,9 @@ class RunningTask:
     """An attempt while it runs here. Its operation calls it from its own thread, the pulse from another."""
 
     def __init__(self, attempt: Attempt) -> None:
-        self.claimed = attempt
+        self.record = attempt
         self.task_id = attempt.task_id
-        self.attempt = attempt.attempt
+        self.attempt = attempt.number
         self.cancelled = False
         self._asked_at = 0.0
         self.call = InterruptibleCall()  # of the operation

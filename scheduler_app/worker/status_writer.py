@@ -70,7 +70,7 @@ class StatusWriter:
         self, attempt: Attempt | None, result: str | None, progress: str | None, message: Message | None, now: datetime
     ) -> tuple[bool, Attempt | None]:
         # Numbers go as text: a statement is prepared once for each combination of its parameters' types.
-        ended = (str(attempt.task_id), str(attempt.claim)) if attempt else (None, None)
+        ended = (str(attempt.task_id), str(attempt.claims)) if attempt else (None, None)
         begun = map(str, message) if message else (None, None)
         execute = self._on_sqlite if self._sqlite else _on_postgresql
         with self.cursors.current() as cursor:

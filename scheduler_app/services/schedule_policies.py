@@ -1,4 +1,7 @@
-"""What becomes of the times of a schedule that are due: catch-up, then overlap. No database."""
+"""The policies of a schedule for times that are late (`catch_up`) and times that meet an earlier task (`overlap`).
+
+Pure functions: no database.
+"""
 
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -47,14 +50,18 @@ def _due(rule: Rule, first: datetime, now: datetime) -> tuple[list[datetime], da
 def _catch_up(
     schedule: Row[Any], due: list[datetime], following: datetime | None, now: datetime
 ) -> tuple[list[datetime], list[Omission]]:
+    """The times that become tasks as far as catch-up is concerned, and those that it leaves out."""
     window = ON_TIME if schedule.catch_up == CatchUp.NONE else timedelta(seconds=schedule.catch_up_window)
-    missed = [(moment, LeftOut.TOO_LATE) for moment in due if moment < now - window]
-    wanted = due[len(missed) :]
+    too_late = [moment for moment in due if moment < now - window]
+    wanted = [moment for moment in due if moment >= now - window]
+    superseded: list[datetime] = []
     if schedule.catch_up == CatchUp.LATEST:
-        newest = wanted if following is None or following > now else wanted[:0]
-        superseded = wanted[: len(wanted) - len(newest[-1:])]
-        return newest[-1:], missed + [(moment, LeftOut.SUPERSEDED) for moment in superseded]
-    return wanted, missed
+        # While more times are due than one pass looks at, the newest of them is still to come.
+        newest_is_here = following is None or following > now
+        keep = 1 if newest_is_here and wanted else 0
+        wanted, superseded = wanted[len(wanted) - keep :], wanted[: len(wanted) - keep]
+    left_out = [(moment, LeftOut.TOO_LATE) for moment in too_late]
+    return wanted, left_out + [(moment, LeftOut.SUPERSEDED) for moment in superseded]
 
 
 def _overlap(overlap: str, wanted: list[datetime], busy: bool) -> tuple[list[datetime], list[datetime]]:
