@@ -1,0 +1,71 @@
+"""What a database error means: decided here alone, for web, worker and scheduler.
+
+On PostgreSQL by SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), on SQLite by result code
+(https://www.sqlite.org/rescode.html).
+"""
+
+from sqlalchemy.exc import InterfaceError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+# Classes of SQLSTATE and whole codes. They say that the same statement can succeed later, or elsewhere.
+OUTAGES = (
+    "08",  # connection
+    "25006",  # read-only: a primary that was demoted
+    "25P03",  # idle in a transaction for too long
+    "26000",  # a prepared statement that this server never saw: a pooler, or a failover
+    "40",  # rolled back for the sake of others
+    "42P05",  # a prepared statement that another client of the pooler has made
+    "53",  # resources: disk, memory, connections
+    "55P03",  # a lock that could not be had in time
+    "57",  # the operator's intervention: shut down, starting up, cancelled
+    "58",  # the system, such as its disk
+    "XX",  # internal
+)
+VICTIMS = ("40001", "40P01")  # of a conflict or a deadlock that the server resolved
+OF_THE_DATA = ("22", "23", "54")  # a value that cannot be stored, a constraint, a limit such as the depth of JSON
+DISK_FULL = ("53100", "SQLITE_FULL")
+SQLITE_OUTAGES = (
+    "SQLITE_BUSY",
+    "SQLITE_CANTOPEN",
+    "SQLITE_FULL",
+    "SQLITE_INTERRUPT",
+    "SQLITE_IOERR",
+    "SQLITE_LOCKED",
+    "SQLITE_NOMEM",
+    "SQLITE_PROTOCOL",
+    "SQLITE_READONLY",
+)
+SQLITE_OF_THE_DATA = ("SQLITE_TOOBIG", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH")
+
+
+def code(error: BaseException) -> str:
+    """The SQLSTATE, or the name of SQLite's result code; empty when the server had no say."""
+    original = getattr(error, "orig", None) or error
+    return getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None) or ""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the database is not there, or not for this: the same request can succeed later."""
+    if isinstance(error, PoolTimeout | InterfaceError) or _is_nameless_disconnect(error):
+        return True
+    return code(error).startswith((*OUTAGES, *SQLITE_OUTAGES))
+
+
+def is_of_the_data(error: BaseException) -> bool:
+    """Whether what was to be written can never be written, however often it is tried."""
+    return code(error).startswith((*OF_THE_DATA, *SQLITE_OF_THE_DATA))
+
+
+def is_victim(error: BaseException) -> bool:
+    """Whether the transaction was rolled back so that another could go on; tried again at once, it can succeed."""
+    return code(error) in VICTIMS
+
+
+def is_disk_full(error: BaseException) -> bool:
+    return code(error) in DISK_FULL
+
+
+def _is_nameless_disconnect(error: BaseException) -> bool:
+    # A connection that could not be made, or broke: the driver has no SQLSTATE to give.
+    original = getattr(error, "orig", None)
+    return isinstance(error, SQLAlchemyError) and not code(error) and type(original).__name__ == "OperationalError"
