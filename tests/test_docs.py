@@ -1,4 +1,4 @@
-"""What the README shows is what happens."""
+"""What the README and the pages in docs/ show is what happens."""
 
 import json
 import os
@@ -29,6 +29,8 @@ from tests.support.servers import Valkey
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text()
+PAGES = {path.relative_to(ROOT): path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
+ALL = "\n".join(PAGES.values())
 ADDRESS = "http://127.0.0.1:8000"
 # What differs from one time to the next.
 VARYING = r'(?<=")\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)(?=")|(?<="task_id": )\d+'
@@ -40,10 +42,12 @@ class Block(NamedTuple):
     text: str
 
 
-BLOCKS = [
-    Block(match[2], re.sub(rf"^{match[1]}", "", match[3], flags=re.MULTILINE))
-    for match in re.finditer(r"^( *)```(\w+)\n(.*?)^ *```$", README, re.MULTILINE | re.DOTALL)
-]
+def blocks(text: str) -> list[Block]:
+    found = re.finditer(r"^( *)```(\w+)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(match[2], re.sub(rf"^{match[1]}", "", match[3], flags=re.MULTILINE)) for match in found]
+
+
+BLOCKS = blocks(ALL)
 
 
 def only(language: str, part: str) -> str:
@@ -59,12 +63,13 @@ def backbeat(valkey_server: Valkey, migrated: dict[str, str], tmp_path: Path) ->
 
 
 def test_every_call_answers_as_shown(backbeat: Backbeat) -> None:
-    shown = [(block.text, following) for block, following in pairwise(BLOCKS) if is_call(block)]
+    shown = [(block.text, following) for block, following in pairwise(blocks(README)) if is_call(block)]
     assert len(shown) == 6
     for command, following in shown:
         expected = alike(following.text) if following.language == "json" else None
         if " -d " in command:
-            assert expected in (None, run(command, backbeat))
+            answer = run(command, backbeat)
+            assert expected is None or cut(answer, expected) == expected
         else:
             eventually(partial(answers, command, expected, backbeat))
 
@@ -74,7 +79,16 @@ def is_call(block: Block) -> bool:
 
 
 def answers(command: str, expected: Any, backbeat: Backbeat) -> bool:
-    return bool(run(command, backbeat) == expected)
+    return bool(cut(run(command, backbeat), expected) == expected)
+
+
+def cut(answer: Any, shown: Any) -> Any:
+    """The parts of the answer that are shown."""
+    if isinstance(answer, dict) and isinstance(shown, dict):
+        return {name: cut(answer[name], value) for name, value in shown.items() if name in answer}
+    if isinstance(answer, list) and isinstance(shown, list) and len(answer) == len(shown):
+        return [cut(*pair) for pair in zip(answer, shown, strict=True)]
+    return answer
 
 
 def run(command: str, backbeat: Backbeat) -> Any:
@@ -159,30 +173,55 @@ def test_the_secrets_that_it_makes_are_enough_for_compose(tmp_path: Path) -> Non
 
 
 def test_every_make_target_named_exists() -> None:
-    named = set(re.findall(r"(?:^|`|=\S+ )make ([a-z]+)", README, re.MULTILINE))
+    named = set(re.findall(r"(?:^|`|=\S+ )make ([a-z]+)", ALL, re.MULTILINE))
     assert {"run", "test", "lint", "hooks", "bench"} <= named
     assert named <= set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def test_every_file_named_exists() -> None:
-    tree = re.findall(r"^(\S+)  ", only("text", "wsgi.py "), re.MULTILINE)
-    assert "scheduler_app/services/" in tree
+    tree = re.findall(r"^  ([a-z_/.]+)  ", only("text", "create_app"), re.MULTILINE)
+    assert "services/" in tree
+    rooms = [f"scheduler_app/{name}" for name in tree]
+    folders = "api|broker|database|schemas|services|supervisor|worker"
     named = re.findall(
-        r"[`(]((?:examples|tests|scheduler_app|actors|\.env\.example|docker-compose\.yml)[\w./]*)[`)]", README
+        r"[`(]((?:examples|tests|scheduler_app|actors|\.env\.example|docker-compose\.yml)[\w./]*)[`)]", ALL
     )
-    assert [name for name in tree + named if not (ROOT / name).exists()] == []
+    within = [f"scheduler_app/{name}" for name in re.findall(rf"`((?:{folders})/\w+\.(?:py|lua))\b", ALL)]
+    assert len(within) > 20
+    assert [name for name in rooms + named + within if not (ROOT / name).exists()] == []
+
+
+def test_every_name_in_a_file_exists_there() -> None:
+    found = re.findall(r"`(?:scheduler_app/)?([\w/]+\.py): (\w+)", PAGES[Path("docs/architecture.md")])
+    assert len(found) > 10
+    wrong = []
+    for file, name in found:
+        text = next(path for path in (ROOT / "scheduler_app" / file, ROOT / file) if path.exists()).read_text()
+        if not re.search(rf"^(?:def|class) {name}\b|^{name} =", text, re.MULTILINE):
+            wrong.append(f"{file}: {name}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target, fragment in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", PAGES[page]):
+        file = (ROOT / page).parent / target if target else ROOT / page
+        assert file.exists(), target
+        if fragment:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert fragment in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 @ON_SQLITE
 def test_every_call_of_the_api_is_named(client: FlaskClient) -> None:
-    named = set(re.findall(r"`(GET|POST|PATCH|DELETE) (/[^`]*)`", README))
+    named = set(re.findall(r"`(GET|POST|PATCH|DELETE) (/[^`]*)`", PAGES[Path("docs/api.md")]))
     paths = client.get("/openapi.json").json["paths"]
     calls = {(method.upper(), path) for path, methods in paths.items() for method in methods if method != "parameters"}
     assert calls == named
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    [table] = re.findall(r"^\| limit \| \|\n\| --- \| --- \|\n((?:\|.*\n)+)", README, re.MULTILINE)
+    [table] = re.findall(r"^\| limit \| \|\n\| --- \| --- \|\n((?:\|.*\n)+)", PAGES[Path("docs/api.md")], re.MULTILINE)
     limits = dict(re.findall(r"^\| (.+) \| (.+) \|$", table, re.MULTILINE))
     assert limits == {
         "request body": f"{MAX_BODY // 2**20} MiB, {body.MAX_DEPTH} levels deep",
@@ -194,3 +233,10 @@ def test_the_limits_are_those_of_the_code() -> None:
         "body that `http_request` sends or keeps": f"{http_request.MAX_CONTENT:,} bytes",
         "retries of a task": str(operations.MAX_RETRIES),
     }
+
+
+def test_every_benchmark_named_can_be_started() -> None:
+    modules = set(re.findall(r"bin/python -m (benchmarks\.\w+)", ALL))
+    assert modules == {"benchmarks.faults", "benchmarks.schedules"}
+    for module in modules:
+        subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, check=True, capture_output=True, timeout=60)
