@@ -16,11 +16,11 @@ from flask import Flask
 from flask_migrate import upgrade
 from sqlalchemy import text
 
+from scheduler import fire as scan
 from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.services.firing import fire_due
-from scheduler_app.services.schedulers import scan
 from tests.support.processes import Process, eventually
 from tests.support.servers import Postgres, Valkey
 
@@ -108,7 +108,7 @@ def fire() -> NoReturn:
     print("scheduler ready", flush=True)
     while True:
         with app.app_context():
-            idle = not scan(now=datetime.now(UTC))
+            idle = not scan(datetime.now(UTC))
         time.sleep(0.1 if idle else 0)
 
 

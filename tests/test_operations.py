@@ -10,7 +10,7 @@ from marshmallow import Schema, ValidationError, fields
 import actors
 from scheduler_app import operations
 from scheduler_app.config import SettingsError
-from scheduler_app.operations import current_task, find, operation, registered, resolve, running_task
+from scheduler_app.operations import current_task, lookup, operation, registered, resolve, running_task
 from scheduler_app.schemas.operations import OperationOut, json_schema
 
 SHIPPED = actors.__all__
@@ -48,7 +48,7 @@ def test_a_registered_function_stays_a_function_and_takes_its_limits_along() -> 
         """
         return width * height
 
-    known = find("resize")
+    known = lookup("resize")
     assert known is not None
     assert (known.description, known.max_retries, known.time_limit) == ("Scales a picture.", 3, 60)
     assert resize(2, 3) == 6
@@ -150,7 +150,7 @@ def test_the_current_task_is_that_of_the_context() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_parameter_of_a_shipped_operation_has_a_description_and_a_valid_example(name: str) -> None:
-    known = find(name)
+    known = lookup(name)
     assert known is not None
     schema = json_schema(known)
     for field in schema["properties"].values():
@@ -163,7 +163,7 @@ def test_an_operation_goes_out_with_the_json_schema_of_its_params() -> None:
         sizes = fields.List(fields.Nested(Size), required=True)
 
     operation("resize", params=Picture)(lambda sizes: None)
-    shown: Any = OperationOut().dump(find("resize"))
+    shown: Any = OperationOut().dump(lookup("resize"))
     assert shown["name"] == "resize"
     validator = jsonschema_rs.validator_for(shown["params"])
     assert validator.is_valid({"sizes": [{"width": 1}]})
