@@ -12,7 +12,7 @@ from flask import Flask
 from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from scheduler_app import create_app, database
+from scheduler_app import create_app, database, logs
 from scheduler_app.config import Settings
 from scheduler_app.extensions import broker
 from scheduler_app.services import dispatch, firing, retention, schedulers
@@ -24,10 +24,8 @@ Duty = Callable[..., int]  # takes now; does a part of what is due and returns h
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    for name in ("alembic", "apscheduler"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     settings = Settings.load()
+    logs.configure(settings.log_level)
     app = create_app(settings)
     scheduler = BlockingScheduler(timezone=UTC)
     for duty, interval in duties(settings.scan_interval):

@@ -2,13 +2,15 @@
 
 import sys
 
-from scheduler_app import create_app
+from scheduler_app import create_app, logs
 from scheduler_app.config import Settings, SettingsError
 
 APP_LOAD_ERROR = 4  # gunicorn ends with this code of a worker's; after any other it would start workers for ever
 
 try:
-    app = create_app(Settings.load())
+    settings = Settings.load()
+    logs.configure(settings.log_level)
+    app = create_app(settings)
 except SettingsError as error:
     print(error, file=sys.stderr)
     sys.exit(APP_LOAD_ERROR)

@@ -6,7 +6,7 @@ from typing import Any
 import dramatiq
 from sqlalchemy.exc import SQLAlchemyError
 
-from scheduler_app import create_app, operations
+from scheduler_app import create_app, logs, operations
 from scheduler_app.broker import ANY_OPERATION, FairScheduling, GiveBack, WorkerBroker, queue_name
 from scheduler_app.config import Settings
 from scheduler_app.worker.execution import Executor
@@ -14,8 +14,9 @@ from scheduler_app.worker.pulse import Pulse
 from scheduler_app.worker.status_writer import Message, StatusWriter
 
 log = logging.getLogger(__name__)
-app = create_app(Settings.load(), worker=True)
-logging.getLogger("alembic").setLevel(logging.WARNING)
+settings = Settings.load()
+logs.configure(settings.log_level)
+app = create_app(settings, worker=True)
 broker: WorkerBroker = app.extensions["backbeat.broker"]
 worker_id = broker.broker_id  # in the table of workers as in Redis
 

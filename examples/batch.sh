@@ -5,7 +5,10 @@ url=${BACKBEAT_URL:-http://127.0.0.1:8000}
 here=$(dirname "$0")
 
 call() {
-    curl -fsS -H "Authorization: Bearer ${BACKBEAT_API_KEY:-}" -H 'Content-Type: application/json' "$@"
+    curl -fsS -H "Authorization: Bearer ${BACKBEAT_API_KEY:-}" -H 'Content-Type: application/json' "$@" || {
+        echo "$0: $url refused this call. If the status is 401, set BACKBEAT_API_KEY to its key." >&2
+        exit 1
+    }
 }
 
 echo '# The tasks stand in the order of the list.'

@@ -6,7 +6,10 @@ key=order-17-$(date +%s)-$$
 
 call() {
     curl -sS -H "Authorization: Bearer ${BACKBEAT_API_KEY:-}" -H 'Content-Type: application/json' \
-        -H "Idempotency-Key: $key" "$@"
+        -H "Idempotency-Key: $key" "$@" || {
+        echo "$0: $url refused this call. If the status is 401, set BACKBEAT_API_KEY to its key." >&2
+        exit 1
+    }
 }
 
 echo '# The first request creates the task.'

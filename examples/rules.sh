@@ -5,7 +5,10 @@ url=${BACKBEAT_URL:-http://127.0.0.1:8000}
 
 preview() {
     curl -fsS -H "Authorization: Bearer ${BACKBEAT_API_KEY:-}" -H 'Content-Type: application/json' \
-        "$url/task-schedules/preview/?limit=3" -d "$1"
+        "$url/task-schedules/preview/?limit=3" -d "$1" || {
+        echo "$0: $url refused this call. If the status is 401, set BACKBEAT_API_KEY to its key." >&2
+        exit 1
+    }
 }
 
 echo '# An interval: every 36 hours from a given time on.'

@@ -8,7 +8,7 @@ from marshmallow import Schema, fields
 
 from scheduler_app.operations import PermanentError, current_task, operation
 
-FOLDER = Path(os.environ.get("SHOP_INVOICES", "invoices"))
+FOLDER = Path(os.environ.get("SHOP_INVOICES", ".data/invoices"))
 
 
 class InvoicesParams(Schema):
@@ -20,7 +20,7 @@ def write_invoices(totals: dict[int, Decimal]) -> dict[str, int]:
     "Writes an invoice for each order."
     if not totals:
         raise PermanentError("There are no orders.")  # trying again would not help
-    FOLDER.mkdir(exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     for written, (order, total) in enumerate(totals.items(), 1):
         current_task.check_cancelled()
         # It may run more than once: the same order is the same file, and it is never seen half written.

@@ -4,7 +4,10 @@ set -eu
 url=${BACKBEAT_URL:-http://127.0.0.1:8000}
 
 call() {
-    curl -fsS -H "Authorization: Bearer ${BACKBEAT_API_KEY:-}" -H 'Content-Type: application/json' "$@"
+    curl -fsS -H "Authorization: Bearer ${BACKBEAT_API_KEY:-}" -H 'Content-Type: application/json' "$@" || {
+        echo "$0: $url refused this call. If the status is 401, set BACKBEAT_API_KEY to its key." >&2
+        exit 1
+    }
 }
 
 id_of() { # the task_id in an answer

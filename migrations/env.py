@@ -3,8 +3,10 @@
 from alembic import context
 from flask import current_app
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app import models
+from scheduler_app.database.failures import is_outage
 from scheduler_app.extensions import db
 
 LOCK = 7_420_137_001  # any number of ours: of several processes that migrate at once, one works and the others wait
@@ -25,4 +27,10 @@ def run_migrations() -> None:
 
 if context.is_offline_mode():
     raise SystemExit("migrations need a database: leave out --sql")
-run_migrations()
+try:
+    run_migrations()
+except SQLAlchemyError as error:
+    if not is_outage(error):
+        raise
+    reason = str(getattr(error, "orig", error)).partition("\n")[0]
+    raise SystemExit(f"DATABASE_URL: the database does not answer: {reason}") from None

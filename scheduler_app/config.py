@@ -3,9 +3,11 @@
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +17,8 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 PRIORITIES = range(10)  # 0 is the most urgent
+PREFIX = "BACKBEAT_"
+LOG_LEVELS = ("debug", "info", "warning")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -87,6 +91,12 @@ def _weights(value: str) -> tuple[float, ...]:
     return weights
 
 
+def _log_level(value: str) -> str:
+    if value not in LOG_LEVELS:
+        raise ValueError(f"one of {', '.join(LOG_LEVELS)}")
+    return value
+
+
 def _setting(variable: str, default: str, parse: Callable[[str], Any], meaning: str, *, secret: bool = False) -> Any:
     metadata = {"variable": variable, "default": default, "parse": parse, "meaning": meaning, "secret": secret}
     return field(metadata=metadata, repr=not secret)
@@ -156,6 +166,10 @@ class Settings:
         "BACKBEAT_RETENTION_DAYS", "30", _integer(1, 36500), "days that a finished task is kept"
     )
 
+    log_level: str = _setting(
+        "BACKBEAT_LOG_LEVEL", "info", _log_level, "`debug`, `info` or `warning`: what the processes write to their log"
+    )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Raises SettingsError for the first variable whose value is not allowed."""
@@ -169,12 +183,29 @@ class Settings:
 
     @classmethod
     def load(cls) -> Self:
-        """The settings of this process: its environment first, then `.env` in the working directory."""
-        return cls.from_env(environment())
+        """The settings of this process: its environment first, then `.env` in the working directory.
+
+        Names variables that look like a setting and are none on standard error.
+        """
+        environ = environment()
+        for line in unknown(environ):
+            print(line, file=sys.stderr)
+        return cls.from_env(environ)
 
 
 def environment() -> dict[str, str]:
     return {name: value or "" for name, value in dotenv_values(".env").items()} | os.environ
+
+
+def unknown(environ: Mapping[str, str]) -> list[str]:
+    """One line for each variable that begins as ours do and is no setting: a typing error would go unnoticed."""
+    known = [f.metadata["variable"] for f in fields(Settings)]
+    lines = []
+    for name in sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
+        close = get_close_matches(name, known, 1, 0.8)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        lines.append(f"{name}: there is no such setting{hint}")
+    return lines
 
 
 def _parse(metadata: Mapping[str, Any], environ: Mapping[str, str]) -> Any:

