@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks import ours
 from benchmarks.client import Client
 from benchmarks.harness import Options, Servers, application
 from benchmarks.table import Row, compared, rate
 from scheduler_app.extensions import broker
+from tests.support.system import System
 
 GOAL = 5_000  # tasks a second
 BATCH = 100
@@ -33,16 +33,17 @@ def run(servers: Servers, options: Options) -> Iterable[Row]:
 
 
 def accept(servers: Servers, batches: int, *, connections: int = 1) -> float:
-    with servers.fresh() as environ, ours.web(environ) as (port, _):
-        measured = post(port, "/tasks/batch-request/", batches, connections)
+    with servers.fresh() as environ, System(environ, web=2, workers=0, schedulers=0) as system:
+        measured = post(system.port, "/tasks/batch-request/", batches, connections)
         with application(environ):
             assert sum(broker.waiting()) == BATCH * (batches + WARM_UP * connections)
     return measured
 
 
 def insert_only(servers: Servers, batches: int) -> float:
-    with servers.fresh() as environ, ours.web(environ, app="benchmarks.peers.bare_web:app") as (port, _):
-        return post(port, "/tasks/", batches, connections=1)
+    app = "benchmarks.peers.bare_web:app"
+    with servers.fresh() as environ, System(environ, web=2, workers=0, schedulers=0, app=app) as system:
+        return post(system.port, "/tasks/", batches, connections=1)
 
 
 def post(port: int, path: str, batches: int, connections: int) -> float:

@@ -11,15 +11,17 @@ from benchmarks.harness import (
     PEERS_PYTHON,
     Environ,
     Options,
-    Programs,
+    Processes,
     Servers,
     application,
     call_peer,
+    paused,
     progress,
 )
 from benchmarks.peers import clock
 from benchmarks.table import Row, compared
 from tests.support.processes import eventually
+from tests.support.system import WORKER_READY
 
 PROCESSES, THREADS = 2, "8"
 
@@ -52,7 +54,7 @@ RQ = ("-c", "from {module} import work; work(fork=True)")
 RQ_SIMPLE = ("-c", "from {module} import work; work(fork=False)")
 
 PEERS = (
-    peer("stock Dramatiq, records nothing", 0.55, 20_000, "dramatiq_tasks", *DRAMATIQ, ready=ours.WORKER_READY),
+    peer("stock Dramatiq, records nothing", 0.55, 20_000, "dramatiq_tasks", *DRAMATIQ, ready=WORKER_READY),
     peer("Celery with bare psycopg", 2.5, 5_000, "celery_tasks", *CELERY, *QUIET, ready="celery is ready"),
     peer("Procrastinate", 5, 2_000, "procrastinate_tasks", *WORK, ready="procrastinate is ready", prepare=True),
     peer("RQ", 9, 1_000, "rq_tasks", *RQ, ready="rq is ready"),
@@ -82,20 +84,20 @@ def drain_ours(servers: Servers, count: int) -> float:
 
 def drain_peer(servers: Servers, peer: Peer, count: int) -> float:
     """Tasks a second, from the first start to the last end."""
-    with servers.fresh(template="template0") as environ, TemporaryDirectory() as folder, Programs() as programs:
+    with servers.fresh(template="template0") as environ, TemporaryDirectory() as folder, Processes() as processes:
         environ |= {"CLOCKS": folder}
         if peer.prepare:
             call_peer(peer.module, "prepare()", environ)
-        programs.start([PEERS_PYTHON, *peer.worker], environ, peer.ready, number=PROCESSES)
-        return _measure(peer, programs, environ, count)
+        processes.start(peer.worker, environ, peer.ready, number=PROCESSES, python=PEERS_PYTHON)
+        return _measure(peer, processes, environ, count)
 
 
-def _measure(peer: Peer, programs: Programs, environ: Environ, count: int) -> float:
+def _measure(peer: Peer, processes: Processes, environ: Environ, count: int) -> float:
     clocks = Path(environ["CLOCKS"])
-    with programs.paused():
+    with paused(processes):
         call_peer(peer.module, f"publish({count})", environ)
     try:
         eventually(lambda: clock.done(clocks) == count, within=PATIENCE)
     except AssertionError:
-        raise RuntimeError(f"{peer.name}: {clock.done(clocks)} of {count} done\n{programs[0].output}") from None
+        raise RuntimeError(f"{peer.name}: {clock.done(clocks)} of {count} done\n{processes[0].output}") from None
     return count / clock.seconds(clocks)

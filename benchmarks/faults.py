@@ -24,8 +24,10 @@ from pathlib import Path
 from sqlalchemy import select
 
 from scheduler_app.models import Task
-from tests.support.servers import Postgres
-from tests.support.system import Account, Client, Service, System, account, unfinished
+from tests.support.account import Account, account, unfinished
+from tests.support.posting import Client
+from tests.support.processes import Process
+from tests.support.target import Target
 
 ROUND = 44  # faults
 PAUSE = (0.6, 1.6)  # seconds between two of them
@@ -47,9 +49,8 @@ class Harm:
 
 @dataclass
 class Run:
-    system: System
+    target: Target
     client: Client
-    postgres: Postgres | None
     harms: list[Harm] = field(default_factory=list)
     stuck: set[int] = field(default_factory=set)
 
@@ -61,8 +62,8 @@ class Run:
             self._harm(name, quick[name], quick=True)
             time.sleep(random.uniform(*PAUSE))
         self.settle()
-        for service in random.sample(self.system.workers, WORKERS):
-            worker = self._worker_faults(service)
+        for process in random.sample(self.target.system.workers, WORKERS):
+            worker = self._worker_faults(process)
             name = random.choice(list(worker))
             self._harm(name, worker[name], quick=False)
             time.sleep(random.uniform(*WORKER_PAUSE))
@@ -72,7 +73,7 @@ class Run:
         """Until all that has been accepted is final, or counts as stuck."""
         accepted = set(self.client.accepted) - self.stuck
         deadline = time.monotonic() + STUCK
-        while waiting := [row for row in unfinished(self.system) if row.task_id in accepted]:
+        while waiting := [row for row in unfinished(self.target) if row.task_id in accepted]:
             if time.monotonic() > deadline:
                 print(f"stuck: {waiting}", flush=True)
                 self.stuck.update(row.task_id for row in waiting)
@@ -84,8 +85,8 @@ class Run:
         do()
 
     def _quick_faults(self) -> Faults:
-        first, second = self.system.schedulers
-        redis = self.system.valkey
+        first, second = self.target.system.schedulers
+        redis = self.target.valkey
 
         def stop_redis(seconds: float = 0, *, lose_data: bool = False) -> None:
             redis.kill()
@@ -95,37 +96,38 @@ class Run:
             redis.start()
 
         faults: Faults = {
-            "web killed": self.system.web.kill,
+            "web killed": self.target.system.web.kill,
             "a scheduler killed": first.kill,
-            "both schedulers killed": lambda: (first.kill(), second.kill()),
-            "a worker stopped (SIGTERM)": random.choice(self.system.workers).terminate,
+            "both schedulers killed": lambda: [scheduler.kill() for scheduler in (first, second)],
+            "a worker stopped (SIGTERM)": random.choice(self.target.system.workers).popen.terminate,
             "Redis killed": stop_redis,
             "Redis away for 2 s": lambda: stop_redis(2),
             "Redis restarted without its data": lambda: stop_redis(lose_data=True),
             "Redis flushed": redis.client.flushall,
         }
-        if self.postgres:
+        if self.target.postgres:
             faults["PostgreSQL away for 2 s"] = self._stop_postgres
         return faults
 
     def _stop_postgres(self) -> None:
-        assert self.postgres
-        self.postgres.stop()
+        postgres = self.target.postgres
+        assert postgres
+        postgres.stop()
         time.sleep(2)
-        self.postgres.start()
+        postgres.start()
 
-    def _worker_faults(self, service: Service) -> Faults:
+    def _worker_faults(self, process: Process) -> Faults:
         def kill_child() -> None:
-            if row := self.system.worker_of(service):
+            if row := self.target.worker_of(process):
                 with suppress(ProcessLookupError):
                     os.kill(row.pid, signal.SIGKILL)
 
         def freeze() -> None:
-            self.system.freeze(service)
-            threading.Timer(FROZEN, service.signal, (signal.SIGCONT,)).start()
+            self.target.freeze(process)
+            threading.Timer(FROZEN, process.signal, (signal.SIGCONT,)).start()
 
         return {
-            "worker killed": service.kill,
+            "worker killed": process.kill,
             "the worker's child killed": kill_child,
             "worker frozen for 15 s": freeze,
         }
@@ -135,7 +137,7 @@ def main() -> None:
     options = arguments()
     random.seed(options.seed)
     with running(options.database) as run:
-        print(f"seed {options.seed}, logs in {run.system.folder}", flush=True)
+        print(f"seed {options.seed}, logs in {run.target.folder}", flush=True)
         with run.client.posting():
             began = time.monotonic()
             while (left := options.faults - len(run.harms)) > 0 and time.monotonic() - began < options.seconds:
@@ -143,7 +145,7 @@ def main() -> None:
                 progress = f"{len(run.harms)} faults, {len(run.client.accepted)} tasks, {len(run.stuck)} stuck"
                 print(f"{time.monotonic() - began:.0f} s: {progress}", flush=True)
         run.settle()
-        print(table(run, account(run.system, run.client.accepted)), flush=True)
+        print(table(run, account(run.target, run.client.accepted)), flush=True)
         print(f"\nanswers to the posts: {dict(run.client.answers)}; the slowest took {run.client.slowest:.1f} s")
 
 
@@ -158,21 +160,12 @@ def arguments() -> argparse.Namespace:
 
 @contextmanager
 def running(database: str) -> Iterator[Run]:
-    """A system on a new database."""
-    folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    postgres = Postgres() if database == "postgresql" else None
+    """A system on new servers."""
+    target = Target(database, Path(tempfile.mkdtemp(prefix="faults-")), workers=WORKERS)
     try:
-        if postgres:
-            postgres.sql("CREATE DATABASE backbeat")
-        url = postgres.url("backbeat") if postgres else f"sqlite:///{folder}/backbeat.db"
-        system = System(url, folder, workers=WORKERS)
-        try:
-            yield Run(system, Client(system.url, random.Random(random.random()), pause=0.08), postgres)
-        finally:
-            system.close()
+        yield Run(target, Client(target.system.url, random.Random(random.random()), pause=0.08))
     finally:
-        if postgres:
-            postgres.close()
+        target.close()
 
 
 def table(run: Run, result: Account) -> str:
@@ -199,7 +192,7 @@ def by_fault(run: Run, tasks: Iterable[int]) -> Counter[str]:
 
 def recoveries(run: Run, result: Account) -> dict[str, list[float]]:
     """Seconds from each harm until the end of the last task that was accepted before it."""
-    rows = run.system.rows(select(Task.task_id, Task.params).where(Task.operation == "fault.work"))
+    rows = run.target.rows(select(Task.task_id, Task.params).where(Task.operation == "fault.work"))
     ends = {row.task_id: (row.params["seconds"], result.finished.get(row.task_id)) for row in rows}
     found: dict[str, list[float]] = {}
     for quick in (True, False):

@@ -46,4 +46,4 @@ def drain(servers: Servers, count: int, *, levels: int = 1, processes: int = 2, 
         with application(environ):
             ours.insert_tasks(count, priority=N % 10 if levels == 10 else 5)
             ours.vacuum()
-        return ours.drain(environ, count, wait_for=wait_for, processes=processes)
+        return ours.drain(environ, count, wait_for=wait_for, workers=processes)

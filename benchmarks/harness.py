@@ -4,9 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -19,10 +18,9 @@ from flask_migrate import upgrade
 from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
-from tests.support.processes import eventually
+from tests.support.processes import ROOT, Process
 from tests.support.servers import Postgres, Valkey
 
-ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 PATIENCE = 300.0  # seconds that any one step may take
 
@@ -101,91 +99,43 @@ def application(environ: Environ) -> Iterator[Flask]:
         db.engine.dispose()
 
 
-class Program:
-    """A process in its own group. Its output goes to a file, so that reading it costs the benchmark nothing."""
-
-    def __init__(self, command: Sequence[str | Path], environ: Mapping[str, str], ready: str) -> None:
-        self.ready = ready
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115
-        self.popen = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", **environ},
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    @property
-    def output(self) -> str:
-        # Not by seek and read: the process shares the position in the file.
-        return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
-
-    def wait_until_ready(self) -> None:
-        with suppress(AssertionError):
-            eventually(lambda: self.ready in self.output or self.popen.poll() is not None, within=30)
-        if self.ready not in self.output:
-            raise RuntimeError(f"{self.popen.args!r} did not start:\n{self.output}")
-
-    def signal(self, number: int) -> None:
-        os.killpg(self.popen.pid, number)
-
-    def pids(self) -> list[int]:
-        listed = subprocess.run(["pgrep", "-g", str(self.popen.pid)], capture_output=True, text=True, check=True)
-        return [int(pid) for pid in listed.stdout.split()]
-
-    def cpu_seconds(self) -> float:
-        ticks = sum(sum(map(int, _stat(pid)[11:13])) for pid in self.pids())
-        return ticks / os.sysconf("SC_CLK_TCK")
-
-    def rss(self) -> int:
-        """Bytes of memory that its processes hold, shared pages counted in each."""
-        return sum(int(_stat(pid)[21]) for pid in self.pids()) * os.sysconf("SC_PAGE_SIZE")
-
-    def end(self) -> None:
-        self.popen.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self.popen.wait(10)
-        with suppress(ProcessLookupError):
-            self.signal(signal.SIGKILL)
-        self.popen.wait(10)
-        self.log.close()
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of the system's line on a process, from its state on."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-
-
-class Programs(list[Program]):
+class Processes(list[Process]):
     """Several that run side by side; ended with the block."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for program in reversed(self):
-            program.end()
+        for process in reversed(self):
+            process.kill()
 
-    def start(self, command: Sequence[str | Path], environ: Mapping[str, str], ready: str, *, number: int = 1) -> None:
+    def start(
+        self,
+        command: Sequence[str],
+        environ: Environ,
+        ready: str,
+        *,
+        number: int = 1,
+        python: str | Path = sys.executable,
+    ) -> None:
         """So many of them, until they are ready."""
-        started = [Program(command, environ, ready) for _ in range(number)]
+        environ = {"PYTHONUNBUFFERED": "1", **environ}
+        started = [Process(command, environ, ready, python=python) for _ in range(number)]
         self.extend(started)
-        for program in started:
-            program.wait_until_ready()
+        for process in started:
+            process.wait_until_ready()
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What is published meanwhile is found by all of them at the same moment."""
-        self._signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._signal(signal.SIGCONT)
 
-    def _signal(self, number: int) -> None:
-        for program in self:
-            program.signal(number)
+@contextmanager
+def paused(processes: Iterable[Process]) -> Iterator[None]:
+    """What is published meanwhile is found by all of them at the same moment."""
+    for process in processes:
+        process.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.signal(signal.SIGCONT)
 
 
 def call_peer(module: str, call: str, environ: Mapping[str, str]) -> None:

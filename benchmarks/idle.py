@@ -5,9 +5,11 @@ import time
 from collections.abc import Iterable
 
 from benchmarks import sides
-from benchmarks.harness import Options, Program, Programs, Servers
+from benchmarks.harness import Options, Processes, Servers
 from benchmarks.starts import Starts
 from benchmarks.table import Row, milliseconds, percentile, within
+from benchmarks.usage import cpu_seconds
+from tests.support.processes import Process
 
 CPU_GOAL = 1.0  # percent of a core
 
@@ -32,11 +34,11 @@ def run(servers: Servers, options: Options) -> Iterable[Row]:
 
 def trial(servers: Servers, opened: sides.Opened, count: int, *, gap: float, idle: float) -> tuple[list[float], float]:
     """Seconds from publishing to the task's first line, about gap seconds apart; and percent of a core when idle."""
-    with Starts() as starts, opened(servers, starts) as side, Programs() as programs:
-        side.start_worker(programs)
+    with Starts() as starts, opened(servers, starts) as side, Processes() as processes:
+        side.start_worker(processes)
         times = [_start(side, starts, number, gap) for number in range(count)]
         time.sleep(2)
-        return times, _cpu(programs[0], idle)
+        return times, _cpu(processes[0], idle)
 
 
 def _start(side: sides.Side, starts: Starts, number: int, gap: float) -> float:
@@ -46,7 +48,7 @@ def _start(side: sides.Side, starts: Starts, number: int, gap: float) -> float:
     return started - published
 
 
-def _cpu(program: Program, seconds: float) -> float:
-    before = program.cpu_seconds()
+def _cpu(process: Process, seconds: float) -> float:
+    before = cpu_seconds(process)
     time.sleep(seconds)
-    return 100 * (program.cpu_seconds() - before) / seconds
+    return 100 * (cpu_seconds(process) - before) / seconds

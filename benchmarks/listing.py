@@ -18,6 +18,7 @@ from benchmarks.sqlite import database
 from benchmarks.table import Row, milliseconds, percentile
 from scheduler_app.extensions import db
 from scheduler_app.models import Status
+from tests.support.system import System
 
 GOAL = 0.02  # seconds
 PARTS = 20  # with a time each
@@ -35,9 +36,9 @@ def run(servers: Servers, options: Options) -> Iterable[Row]:
 def read(environ: Environ, count: int, name: str, options: Options) -> Iterable[Row]:
     with application(environ) as app:
         load(count)
-        with ours.web(environ, processes=1) as (port, _):
+        with System(environ, workers=0, schedulers=0) as system:
             for work, paths in requests(count).items():
-                times = {path: trials(Client(port), path) for path in paths}
+                times = {path: trials(Client(system.port), path) for path in paths}
                 slow = [path for path, some in times.items() if percentile(some, 95) > GOAL]
                 for path in slow if options.explain else []:
                     explain(app, path)

@@ -1,15 +1,16 @@
 """What web, worker and scheduler hold after many tasks, and what a waiting task holds in Valkey."""
 
-import sys
 from collections.abc import Iterable
 
 from benchmarks import ours
 from benchmarks.accept import BATCH, BODY
 from benchmarks.client import Client
-from benchmarks.harness import PATIENCE, Options, Program, Servers, application, progress
+from benchmarks.harness import PATIENCE, Options, Servers, application, progress
 from benchmarks.table import Row
+from benchmarks.usage import rss
 from scheduler_app.extensions import broker
-from tests.support.processes import eventually
+from tests.support.processes import Process, eventually
+from tests.support.system import System
 
 MEGABYTE = 1024 * 1024
 FLAT = 1.1  # times what it was after the first quarter
@@ -34,14 +35,13 @@ def waiting(servers: Servers, options: Options) -> Row:
 
 
 def processes(servers: Servers, count: int) -> Iterable[Row]:
-    with servers.fresh() as environ, ours.web(environ) as (port, web), ours.workers(environ) as programs:
-        programs.start([sys.executable, "scheduler.py"], environ, "scheduler ready")
-        watched = {"web": [web], "workers": programs[:2], "scheduler": programs[2:]}
+    with servers.fresh() as environ, System(environ, web=2, workers=2) as system:
+        watched = {"web": [system.web], "workers": system.workers, "scheduler": system.schedulers}
         with application(environ):
-            post(port, count // 4)
+            post(system.port, count // 4)
             early = {name: held(some) for name, some in watched.items()}
             progress(f"after {count // 4:,}: {early}")
-            post(port, count - count // 4)
+            post(system.port, count - count // 4)
             late = {name: held(some) for name, some in watched.items()}
     for name in watched:
         yield row(name, count, early[name], late[name])
@@ -59,8 +59,8 @@ def row(name: str, count: int, early: float, late: float) -> Row:
     )
 
 
-def held(programs: Iterable[Program]) -> float:
-    return sum(program.rss() for program in programs) / MEGABYTE
+def held(processes: Iterable[Process]) -> float:
+    return sum(rss(process) for process in processes) / MEGABYTE
 
 
 def post(port: int, count: int) -> None:

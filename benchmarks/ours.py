@@ -1,21 +1,17 @@
 """This project's side: waiting tasks loaded in bulk, its real processes, and the rate at which tasks were done."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, column, func, insert, literal, select, text
 
-from benchmarks.client import Client, free_port
-from benchmarks.harness import PATIENCE, Environ, Program, Programs, application
+from benchmarks.harness import PATIENCE, Environ, application, paused
 from scheduler_app.broker import Delivery
 from scheduler_app.extensions import broker, db
 from scheduler_app.models import Status, Task
 from tests.support.processes import eventually
+from tests.support.system import System
 
-WORKER_READY = "Worker process is ready for action"
 N = column("n", Integer)  # the number of a row that is loaded, from 1
 
 
@@ -58,37 +54,14 @@ def vacuum() -> None:
         connection.execute(text("VACUUM (ANALYZE) task" if db.engine.dialect.name == "postgresql" else "ANALYZE"))
 
 
-def worker_command(threads: int) -> list[str]:
-    return [sys.executable, "-m", "dramatiq", "actors.worker", "--processes", "1", "--threads", str(threads)]
-
-
-@contextmanager
-def workers(environ: Environ, *, processes: int = 2, threads: int = 8) -> Iterator[Programs]:
-    with Programs() as programs:
-        programs.start(worker_command(threads), environ, WORKER_READY, number=processes)
-        yield programs
-
-
-@contextmanager
-def web(environ: Environ, *, processes: int = 2, app: str = "wsgi:app") -> Iterator[tuple[int, Program]]:
-    """Its port and its process."""
-    port = free_port()
-    size = ("--worker-class", "gthread", "--workers", str(processes), "--threads", "8")
-    command = [sys.executable, "-m", "gunicorn", app, "--no-control-socket", "--bind", f"127.0.0.1:{port}", *size]
-    with Programs() as programs:
-        programs.start(command, environ, "Booting worker")
-        Client(port).wait_until_served("/livez")
-        yield port, programs[0]
-
-
-def drain(environ: Environ, count: int, *, wait_for: int | None = None, **size: Any) -> float:
+def drain(environ: Environ, count: int, *, wait_for: int | None = None, workers: int = 2, threads: int = 8) -> float:
     """Tasks a second, from the first start to the finish of the last one, or of as many as are waited for.
 
     They wait in the database already, and are published while the workers stand still.
     """
     wanted = wait_for or count
-    with application(environ), workers(environ, **size) as programs:
-        with programs.paused():
+    with application(environ), System(environ, web=0, workers=workers, schedulers=0, threads=threads) as system:
+        with paused(system.workers):
             publish_all()
         eventually(lambda: count - sum(broker.waiting()) >= wanted, within=PATIENCE)
         eventually(lambda: finished() >= wanted, within=PATIENCE)

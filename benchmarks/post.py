@@ -1,16 +1,15 @@
 """One task at a time over HTTP, on an idle system: until the answer, and until SUCCESS is committed."""
 
 import json
-import sys
 import time
 from collections.abc import Iterable
 
 import psycopg
 
-from benchmarks import ours
 from benchmarks.client import Client
 from benchmarks.harness import Environ, Options, Servers
 from benchmarks.table import Row, within
+from tests.support.system import System
 
 BODY = json.dumps({"operation": "4+7"}).encode()
 GAP = 0.05  # seconds between two
@@ -19,9 +18,8 @@ STATUS = "SELECT status FROM task WHERE task_id = %s"
 
 
 def run(servers: Servers, options: Options) -> Iterable[Row]:
-    with servers.fresh() as environ, ours.web(environ) as (port, _), ours.workers(environ, processes=1) as programs:
-        programs.start([sys.executable, "scheduler.py"], environ, "scheduler ready")
-        times = trials(environ, port, options.size(300, 60))
+    with servers.fresh() as environ, System(environ, web=2) as system:
+        times = trials(environ, system.port, options.size(300, 60))
     answered, done = zip(*times, strict=True)
     for percent, goal in ((50, 0.004), (95, 0.008)):
         yield within("post one", answered, percent, goal)

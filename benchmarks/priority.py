@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 
 from benchmarks import sides
-from benchmarks.harness import Options, Programs, Servers
+from benchmarks.harness import Options, Processes, Servers
 from benchmarks.starts import Starts
 from benchmarks.table import Row, milliseconds, percentile, within
 
@@ -32,13 +32,13 @@ def run(servers: Servers, options: Options) -> Iterable[Row]:
 
 def trial(servers: Servers, opened: sides.Opened, waiting: int) -> list[float]:
     """Seconds from posting to the task's first line."""
-    with Starts() as starts, opened(servers, starts) as side, Programs() as programs:
+    with Starts() as starts, opened(servers, starts) as side, Processes() as processes:
         side.load(waiting)
         for number in BUSY:
             side.hold(number)
-        side.start_worker(programs)
+        side.start_worker(processes)
         starts.wait_for(BUSY, within=20)
-        side.start_worker(programs)
+        side.start_worker(processes)
         posted = [_post(side, starts, number) for number in TRIALS]
         starts.listen(HELD_ON)
         starts.release()

@@ -4,10 +4,9 @@ Real PostgreSQL, Valkey and scheduler processes, all on this machine. Half of th
 """
 
 import argparse
-import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
@@ -23,6 +22,7 @@ from scheduler_app.extensions import db
 from scheduler_app.services.firing import fire_due
 from tests.support.processes import Process, eventually
 from tests.support.servers import Postgres, Valkey
+from tests.support.system import SCHEDULER, SCHEDULER_READY
 
 FIRING = ["-m", "benchmarks.schedules", "--fire"]
 HEAD = "| what | schedules | schedulers | figure |\n| --- | ---: | ---: | --- |"
@@ -57,7 +57,7 @@ def main() -> None:
         idle(1_000)
         add(options.schedules - 1_000)
         idle(options.schedules)
-        for what, command in (("firing alone", FIRING), ("whole scheduler", ["scheduler.py"])):
+        for what, command in (("firing alone", FIRING), ("whole scheduler", SCHEDULER)):
             for schedulers in (1, 2):
                 rush(f"{options.due:,} due in one second, {what}", command, options, schedulers, environ)
 
@@ -112,11 +112,13 @@ def fire() -> NoReturn:
         time.sleep(0.1 if idle else 0)
 
 
-def rush(what: str, command: list[str], options: argparse.Namespace, schedulers: int, environ: dict[str, str]) -> None:
+def rush(
+    what: str, command: Sequence[str], options: argparse.Namespace, schedulers: int, environ: dict[str, str]
+) -> None:
     """Many fall due in the same second."""
     db.session.execute(text("TRUNCATE task CASCADE"))
     db.session.commit()
-    started = [Process(command, os.environ | environ, "scheduler ready") for _ in range(schedulers)]
+    started = [Process(command, environ, SCHEDULER_READY) for _ in range(schedulers)]
     try:
         for process in started:
             process.wait_until_ready()

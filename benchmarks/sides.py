@@ -1,8 +1,7 @@
 """Two sides that take the same orders: this project, and stock Dramatiq with a queue for each of two priorities."""
 
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,10 +11,11 @@ import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
 from benchmarks import ours
-from benchmarks.harness import Environ, Programs, Servers, application, call_peer
+from benchmarks.harness import Environ, Processes, Servers, application, call_peer
 from benchmarks.starts import Starts
 from scheduler_app.extensions import db
 from scheduler_app.services import dispatch, tasks
+from tests.support.system import WORKER_READY, worker_command
 
 STOCK = "benchmarks.peers.dramatiq_starts"
 THREADS = 8
@@ -26,13 +26,13 @@ class Side:
     """Servers that hold nothing yet, and how work gets there."""
 
     environ: Environ
-    worker: list[str]
+    worker: Sequence[str]
     load: Callable[[int], None]  # publishes so many tasks of the least urgent priority, which only add
     hold: Callable[[int], float]  # a most urgent task that tells its start, and runs until it is released
     tell: Callable[[int], float]  # one that only tells its start; both return when they published
 
-    def start_worker(self, programs: Programs) -> None:
-        programs.start(self.worker, self.environ, ours.WORKER_READY)
+    def start_worker(self, processes: Processes) -> None:
+        processes.start(self.worker, self.environ, WORKER_READY)
 
 
 Opened = Callable[[Servers, Starts], AbstractContextManager[Side]]
@@ -57,7 +57,7 @@ def this_project(servers: Servers, starts: Starts) -> Iterator[Side]:
         with application(environ):
             yield Side(
                 environ,
-                ours.worker_command(THREADS),
+                worker_command(threads=THREADS),
                 load,
                 hold=lambda number: publish("bench.hold", 0, number=number),
                 tell=lambda number: publish("bench.tell", 0, number=number),
@@ -78,7 +78,7 @@ def stock_dramatiq(servers: Servers, starts: Starts) -> Iterator[Side]:
 
         yield Side(
             environ,
-            [sys.executable, "-m", "dramatiq", STOCK, "--processes", "1", "--threads", str(THREADS)],
+            worker_command(module=STOCK, threads=THREADS),
             load=lambda count: call_peer(STOCK, f"publish({count})", environ),
             hold=lambda number: publish("hold", "p0", number),
             tell=lambda number: publish("tell", "p0", number),

@@ -23,7 +23,7 @@ def drain(servers: Servers, count: int) -> float:
     with database(servers) as environ:
         with application(environ):
             ours.insert_tasks(count)
-        return ours.drain(environ, count, processes=1)
+        return ours.drain(environ, count, workers=1)
 
 
 @contextmanager

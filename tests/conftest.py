@@ -1,6 +1,5 @@
 """Fixtures: real servers, an application on each database, real worker and scheduler processes."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from scheduler_app.config import Settings
 from scheduler_app.extensions import Base, db
 from tests.support.processes import Process
 from tests.support.servers import Postgres, Valkey
+from tests.support.system import SCHEDULER, SCHEDULER_READY, WORKER_READY, System, worker_command
 
 WEIGHTS = "512,256,128,64,32,16,8,4,2,1"
 
@@ -63,6 +63,24 @@ def migrated(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> di
     return urls
 
 
+@pytest.fixture(scope="session")
+def shop(valkey_server: Valkey, migrated: dict[str, str]) -> Callable[..., System]:
+    """Starts a system on SQLite with the operations of the examples, as a reader of the README has it."""
+
+    def shop(folder: Path, **environ: str) -> System:
+        valkey_server.client.flushall()
+        shutil.copy(migrated["sqlite"].removeprefix("sqlite:///"), folder / "backbeat.db")
+        settings = {
+            "DATABASE_URL": f"sqlite:///{folder}/backbeat.db",
+            "REDIS_URL": valkey_server.url,
+            "BACKBEAT_OPERATIONS": "actors,examples.shop_operations",
+            "SHOP_INVOICES": str(folder / "invoices"),
+        }
+        return System(settings | environ)
+
+    return shop
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, migrated: dict[str, str], tmp_path: Path) -> str:
     """A migrated database without rows, once of each kind."""
@@ -108,7 +126,7 @@ def start(app: Flask, environ: dict[str, str]) -> Iterator[Callable[..., Process
     processes: list[Process] = []
 
     def start(*command: str, ready: str, **extra: str) -> Process:
-        process = Process(command, os.environ | environ | extra, ready)
+        process = Process(command, environ | extra, ready)
         processes.append(process)
         return process.wait_until_ready()
 
@@ -122,15 +140,14 @@ def worker(start: Callable[..., Process]) -> Callable[..., Process]:
     """Starts a worker with the stock dramatiq command."""
 
     def worker(*options: str, threads: int = 8, **extra: str) -> Process:
-        command = ("-m", "dramatiq", "actors.worker", "--processes", "1", "--threads", str(threads), *options)
-        return start(*command, ready="Worker process is ready for action", **extra)
+        return start(*worker_command(*options, threads=threads), ready=WORKER_READY, **extra)
 
     return worker
 
 
 @pytest.fixture
 def scheduler(start: Callable[..., Process]) -> Callable[..., Process]:
-    return lambda **extra: start("scheduler.py", ready="scheduler ready", **extra)
+    return lambda **extra: start(*SCHEDULER, ready=SCHEDULER_READY, **extra)
 
 
 def _empty() -> None:

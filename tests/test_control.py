@@ -1,16 +1,14 @@
-"""Tasks are cancelled, retried and watched."""
+"""Tasks are cancelled and retried."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import update
 
-from scheduler_app.extensions import db
-from scheduler_app.models import Status, Task
+from scheduler_app.models import Status
 from tests.support.processes import Process, eventually
-from tests.test_worker import finished, get, submit
+from tests.support.tasks import finished, get, set_status, started, submit
 
 Start = Callable[..., Process]
 
@@ -18,16 +16,6 @@ Start = Callable[..., Process]
 @pytest.fixture
 def environ(environ: dict[str, str]) -> dict[str, str]:
     return environ | {"BACKBEAT_OPERATIONS": "actors,tests.support.trial_operations"}
-
-
-def set_status(client: FlaskClient, task_ids: list[int], status: Status) -> None:
-    with client.application.app_context():
-        db.session.execute(update(Task).where(Task.task_id.in_(task_ids)).values(status=status))
-        db.session.commit()
-
-
-def started(client: FlaskClient, task_id: int) -> None:
-    eventually(lambda: get(client, task_id)["status"] == "STARTED")
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.RETRYING])
@@ -161,45 +149,3 @@ def test_a_wrong_filter_reaches_nothing(client: FlaskClient, call: str, body: An
     [task_id] = submit(client, {"operation": "1+1"})
     assert client.post(f"/tasks/{call}/", json=body).status_code == 422
     assert get(client, task_id)["status"] == "PENDING"
-
-
-def test_progress_is_seen_while_it_runs_and_its_last_word_stays(client: FlaskClient, worker: Start) -> None:
-    worker()
-    [task_id] = submit(client, {"operation": "trial.report", "params": {"seconds": 1.5}})
-    eventually(lambda: (get(client, task_id)["progress"] or {}).get("message") == "half")
-    assert get(client, task_id)["status"] == "STARTED"
-    [task] = finished(client, [task_id])
-    assert task["progress"] == {"percent": 100.0, "message": "all"}
-
-
-def test_the_list_of_workers_shows_what_each_runs(client: FlaskClient, worker: Start) -> None:
-    process = worker("-Q", "tasks.p0", "tasks.p5", threads=3)
-    [task_id] = submit(client, {"operation": "trial.wait", "params": {"seconds": 30}})
-    started(client, task_id)
-    [seen] = client.get("/workers/").json
-    assert (seen["threads"], seen["queues"]) == (3, ["tasks.p0", "tasks.p5"])
-    assert [(task["task_id"], task["operation"]) for task in seen["running"]] == [(task_id, "trial.wait")]
-    process.kill()
-    assert len(client.get("/workers/").json) == 1
-
-
-def test_a_stopped_worker_leaves_the_list(client: FlaskClient, worker: Start) -> None:
-    process = worker()
-    assert len(client.get("/workers/").json) == 1
-    process.stop()
-    assert client.get("/workers/").json == []
-
-
-def test_the_queues_show_what_waits_runs_and_has_failed(client: FlaskClient) -> None:
-    ids = submit(client, *[{"operation": "1+1", "priority": 3}] * 6, {"operation": "1+1", "priority": 9})
-    set_status(client, ids[:1], Status.STARTED)
-    set_status(client, ids[1:3], Status.ERROR)
-    set_status(client, ids[3:4], Status.RETRYING)
-    queues = client.get("/queues/").json
-    assert [queue["priority"] for queue in queues] == list(range(10))
-    assert [queue["weight"] for queue in queues] == [2.0 ** (9 - n) for n in range(10)]
-    third = queues[3]
-    assert (third["queue"], third["running"], third["dead_letters"], third["retrying"]) == ("tasks.p3", 1, 2, 1)
-    assert [queue["waiting"] for queue in queues] == [0, 0, 0, 6, 0, 0, 0, 0, 0, 1]
-    assert [queue["oldest_waiting_seconds"] is None for queue in queues].count(False) == 2
-    assert 0 <= third["oldest_waiting_seconds"] < 20

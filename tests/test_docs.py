@@ -23,8 +23,8 @@ from scheduler_app.api import MAX_BODY, body, tasks
 from scheduler_app.schemas.fields import MAX_PARAMS
 from scheduler_app.worker.execution import MAX_RESULT
 from tests.support.processes import Process, eventually
-from tests.support.running import Backbeat, running
 from tests.support.servers import Valkey
+from tests.support.system import System
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -57,12 +57,12 @@ def only(language: str, part: str) -> str:
 
 
 @pytest.fixture
-def backbeat(valkey_server: Valkey, migrated: dict[str, str], tmp_path: Path) -> Iterator[Backbeat]:
-    with running(tmp_path, migrated, valkey_server, "") as system:
+def backbeat(shop: Callable[..., System], tmp_path: Path) -> Iterator[System]:
+    with shop(tmp_path, BACKBEAT_API_KEY="") as system:
         yield system
 
 
-def test_every_call_answers_as_shown(backbeat: Backbeat) -> None:
+def test_every_call_answers_as_shown(backbeat: System) -> None:
     shown = [(block.text, following) for block, following in pairwise(blocks(README)) if is_call(block)]
     assert len(shown) == 6
     for command, following in shown:
@@ -78,7 +78,7 @@ def is_call(block: Block) -> bool:
     return block.language == "sh" and block.text.startswith("curl ")
 
 
-def answers(command: str, expected: Any, backbeat: Backbeat) -> bool:
+def answers(command: str, expected: Any, backbeat: System) -> bool:
     return bool(cut(run(command, backbeat), expected) == expected)
 
 
@@ -91,7 +91,7 @@ def cut(answer: Any, shown: Any) -> Any:
     return answer
 
 
-def run(command: str, backbeat: Backbeat) -> Any:
+def run(command: str, backbeat: System) -> Any:
     """The JSON answer, without what varies."""
     command = command.replace(ADDRESS, backbeat.url).replace("curl ", "curl -fsS ")
     called = subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True, timeout=20)

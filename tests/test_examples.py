@@ -11,23 +11,25 @@ from typing import Any
 
 import pytest
 
-from tests.support.running import Backbeat, running
-from tests.support.servers import Valkey
+from tests.support.system import System
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 KEY = "a-key-of-the-examples"
 
 
 @pytest.fixture(scope="module")
-def backbeat(
-    valkey_server: Valkey, migrated: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Backbeat]:
-    with running(tmp_path_factory.mktemp("examples"), migrated, valkey_server, KEY) as system:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("examples")
+
+
+@pytest.fixture(scope="module")
+def backbeat(shop: Callable[..., System], folder: Path) -> Iterator[System]:
+    with shop(folder, BACKBEAT_API_KEY=KEY, GUNICORN_CMD_ARGS="--access-logfile -") as system:
         yield system
 
 
 @pytest.fixture(scope="module")
-def runs(backbeat: Backbeat) -> dict[str, subprocess.CompletedProcess[str]]:
+def runs(backbeat: System) -> dict[str, subprocess.CompletedProcess[str]]:
     """Every script, run in turn."""
     environ = os.environ | {"BACKBEAT_URL": backbeat.url, "BACKBEAT_API_KEY": KEY}
 
@@ -50,7 +52,7 @@ def answers(runs: dict[str, subprocess.CompletedProcess[str]]) -> Callable[[str]
     return answers
 
 
-def test_the_tasks_of_tasks_sh_are_run_and_deleted(backbeat: Backbeat, answers: Callable[..., list[Any]]) -> None:
+def test_the_tasks_of_tasks_sh_are_run_and_deleted(backbeat: System, answers: Callable[..., list[Any]]) -> None:
     posted, request, later, read, listed = answers("tasks.sh")
     assert (read["task_id"], read["status"], read["result"]) == (posted["task_id"], "SUCCESS", 11)
     assert backbeat.finished(request["task_id"])["result"]["body"] == '{"status":"ok"}\n'
@@ -58,7 +60,7 @@ def test_the_tasks_of_tasks_sh_are_run_and_deleted(backbeat: Backbeat, answers: 
     assert later["task_id"] not in [task["task_id"] for task in backbeat.get("/tasks/")]
 
 
-def test_the_batch_of_batch_sh_ends_in_52_successes(backbeat: Backbeat, answers: Callable[..., list[Any]]) -> None:
+def test_the_batch_of_batch_sh_ends_in_52_successes(backbeat: System, answers: Callable[..., list[Any]]) -> None:
     batch, partial, refused = answers("batch.sh")
     tasks = [backbeat.finished(task["task_id"]) for task in batch["tasks"]]
     assert Counter((task["status"], task["priority"], task["result"]) for task in tasks) == {
@@ -70,7 +72,7 @@ def test_the_batch_of_batch_sh_ends_in_52_successes(backbeat: Backbeat, answers:
 
 
 def test_the_schedules_of_schedules_sh_fire_and_are_deleted(
-    backbeat: Backbeat, answers: Callable[..., list[Any]]
+    backbeat: System, answers: Callable[..., list[Any]]
 ) -> None:
     hourly, daily, read, listed, changed = answers("schedules.sh")
     assert [task["result"] for task in read["tasks"]] == [15]
@@ -85,7 +87,7 @@ def test_the_schedules_of_schedules_sh_fire_and_are_deleted(
 
 
 def test_the_tasks_of_control_sh_are_cancelled_and_run_after_all(
-    backbeat: Backbeat, answers: Callable[..., list[Any]]
+    backbeat: System, answers: Callable[..., list[Any]]
 ) -> None:
     cancelled, retried, batch, many_cancelled, many_retried = answers("control.sh")
     assert (cancelled["status"], cancelled["task_id"]) == ("CANCELLED", retried["task_id"])
@@ -115,7 +117,7 @@ def test_rules_sh_shows_the_times_of_each_kind_of_rule(answers: Callable[..., li
 
 
 def test_the_schedule_of_schedule_control_sh_is_paused_triggered_and_backfilled(
-    backbeat: Backbeat, answers: Callable[..., list[Any]]
+    backbeat: System, answers: Callable[..., list[Any]]
 ) -> None:
     created, upcoming, paused, triggered, resumed, backfilled, repeated = answers("schedule_control.sh")
     assert len(upcoming) == 3
@@ -164,7 +166,7 @@ def test_an_example_without_its_key_says_what_is_missing(backbeat: Backbeat, scr
 
 
 def test_the_examples_make_every_call_of_the_api(
-    backbeat: Backbeat, runs: dict[str, subprocess.CompletedProcess[str]]
+    backbeat: System, runs: dict[str, subprocess.CompletedProcess[str]]
 ) -> None:
     made = re.findall(r'"([A-Z]+) (/[^ ?]*)\S* HTTP/1.1"', backbeat.web.output)
     for path, methods in backbeat.get("/openapi.json")["paths"].items():
@@ -173,22 +175,22 @@ def test_the_examples_make_every_call_of_the_api(
         assert methods.keys() - {"parameters"} <= shown, path
 
 
-def test_the_shop_s_operation_writes_invoices_and_tells_how_far_it_is(backbeat: Backbeat) -> None:
+def test_the_shop_s_operation_writes_invoices_and_tells_how_far_it_is(backbeat: System, folder: Path) -> None:
     task = backbeat.finished(invoices(backbeat, {"17": "0.30", "18": "9.99"}))
     assert (task["status"], task["result"]) == ("SUCCESS", {"written": 2})
     assert task["progress"] == {"percent": 100, "message": "2 of 2"}
-    files = (backbeat.database.parent / "invoices").iterdir()
+    files = (folder / "invoices").iterdir()
     written = {file.name: file.read_text() for file in files}
     assert written == {"17.txt": "Order 17: 0.30\n", "18.txt": "Order 18: 9.99\n"}
 
 
-def test_the_shop_s_operation_refuses_no_orders_for_good(backbeat: Backbeat) -> None:
+def test_the_shop_s_operation_refuses_no_orders_for_good(backbeat: System) -> None:
     task = backbeat.finished(invoices(backbeat, {}))
     assert (task["status"], task["attempts"]) == ("ERROR", 1)
     assert task["error"] == {"type": "PermanentError", "message": "There are no orders."}
 
 
-def invoices(backbeat: Backbeat, totals: dict[str, str]) -> int:
+def invoices(backbeat: System, totals: dict[str, str]) -> int:
     body = {"operation": "shop.invoices", "params": {"totals": totals}}
     task_id: int = backbeat.call("POST", "/tasks/", body)["task_id"]
     return task_id

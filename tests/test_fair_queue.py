@@ -1,6 +1,5 @@
 """FairQueue in real workers under the stock dramatiq command."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from scheduler_app.broker import Delivery, PriorityBroker
 from tests.conftest import WEIGHTS
 from tests.support.processes import Process, eventually
 from tests.support.servers import Valkey
+from tests.support.system import WORKER_READY, worker_command
 
 
 class Workers:
@@ -23,18 +23,9 @@ class Workers:
         self.processes: list[Process] = []
 
     def start(self, *options: str, threads: int = 1, weights: str = WEIGHTS) -> Process:
-        command = (
-            "-m",
-            "dramatiq",
-            "tests.support.broker_actors",
-            "--processes",
-            "1",
-            "--threads",
-            str(threads),
-            *options,
-        )
-        environ = os.environ | {"REDIS_URL": self.url, "FOLDER": str(self.folder), "WEIGHTS": weights}
-        process = Process(command, environ, "Worker process is ready for action")
+        command = worker_command(*options, module="tests.support.broker_actors", threads=threads)
+        environ = {"REDIS_URL": self.url, "FOLDER": str(self.folder), "WEIGHTS": weights}
+        process = Process(command, environ, WORKER_READY)
         self.processes.append(process)
         return process.wait_until_ready()
 

@@ -12,9 +12,12 @@ import pytest
 from sqlalchemy import select
 
 from scheduler_app.models import Failure, Status, Task
+from tests.support.account import Account, account, settled
+from tests.support.posting import Client
 from tests.support.processes import Process, eventually
-from tests.support.servers import Postgres, Valkey
-from tests.support.system import Account, Client, Service, System, account, settled
+from tests.support.servers import Valkey
+from tests.support.system import WORKER_READY, worker_command
+from tests.support.target import Target
 
 pytestmark = pytest.mark.xdist_group("faults")  # one after the other: each is a whole system
 
@@ -25,7 +28,7 @@ RECOVERY = 30  # seconds; it takes up to 20, but the machine may be busy with so
 class Trial:
     """A harm while tasks are posted, and the account after it."""
 
-    system: System
+    target: Target
     client: Client
     random: random.Random
     harms: dict[str, float] = field(default_factory=dict)  # when each was done
@@ -49,8 +52,8 @@ class Trial:
 
     def check(self) -> Account:
         """Prints what it took; fails when anything is lost, stuck or wrong."""
-        stuck = settled(self.system, within=RECOVERY)
-        result = account(self.system, self.client.accepted)
+        stuck = settled(self.target, within=RECOVERY)
+        result = account(self.target, self.client.accepted)
         for name, at in self.harms.items():
             seconds = result.recovery(self.client.accepted, at)
             print(
@@ -61,42 +64,29 @@ class Trial:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def postgres_or_none(request: pytest.FixtureRequest) -> Iterator[Postgres | None]:
-    if request.param == "sqlite":
-        yield None
-        return
-    server = Postgres()
-    server.sql("CREATE DATABASE backbeat")
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def system(postgres_or_none: Postgres | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    folder = tmp_path_factory.mktemp("faults")
-    url = postgres_or_none.url("backbeat") if postgres_or_none else f"sqlite:///{folder}/backbeat.db"
-    system = System(url, folder)
-    yield system
-    system.close()
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    target = Target(request.param, tmp_path_factory.mktemp("faults"))
+    yield target
+    target.close()
 
 
 @pytest.fixture
-def trial(system: System) -> Trial:
-    eventually(system.ready, within=RECOVERY)
+def trial(target: Target) -> Trial:
+    eventually(target.ready, within=RECOVERY)
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")
-    return Trial(system, Client(system.url, random.Random(seed)), random.Random(seed))
+    return Trial(target, Client(target.system.url, random.Random(seed)), random.Random(seed))
 
 
 def test_the_web_process_is_killed_during_posts(trial: Trial) -> None:
     for number in range(2):
         with trial.posting():
-            trial.harm(f"web killed ({number})", trial.system.web.kill)
+            trial.harm(f"web killed ({number})", trial.target.system.web.kill)
     trial.check()
 
 
 def test_both_schedulers_are_killed(trial: Trial) -> None:
-    first, second = trial.system.schedulers
+    first, second = trial.target.system.schedulers
     with trial.posting():
         trial.harm("scheduler killed", first.kill)
     with trial.posting():
@@ -106,13 +96,13 @@ def test_both_schedulers_are_killed(trial: Trial) -> None:
 
 def test_redis_is_killed_and_comes_back_with_its_file(trial: Trial) -> None:
     with trial.posting():
-        trial.harm("Redis killed", trial.system.valkey.kill)
-        trial.system.valkey.start()
+        trial.harm("Redis killed", trial.target.valkey.kill)
+        trial.target.valkey.start()
     trial.check()
 
 
 def test_redis_loses_its_data(trial: Trial) -> None:
-    valkey = trial.system.valkey
+    valkey = trial.target.valkey
     with trial.posting():
         trial.harm("Redis flushed", valkey.client.flushall)
     with trial.posting():
@@ -124,72 +114,72 @@ def test_redis_loses_its_data(trial: Trial) -> None:
 
 def test_posts_are_accepted_while_redis_is_away(trial: Trial) -> None:
     with trial.posting():
-        trial.harm("Redis away", trial.system.valkey.kill)
+        trial.harm("Redis away", trial.target.valkey.kill)
         trial.accept(200)
-        trial.system.valkey.start()
+        trial.target.valkey.start()
     trial.check()
     assert set(trial.client.answers) == {"202"}
 
 
-def test_posts_are_answered_503_while_the_database_is_away(trial: Trial, postgres_or_none: Postgres | None) -> None:
-    if postgres_or_none is None:
+def test_posts_are_answered_503_while_the_database_is_away(trial: Trial) -> None:
+    postgres, client = trial.target.postgres, trial.client
+    if postgres is None:
         pytest.skip("SQLite is a file")
-    client = trial.client
     with trial.posting():
-        trial.harm("PostgreSQL away", postgres_or_none.stop)
+        trial.harm("PostgreSQL away", postgres.stop)
         eventually(lambda: client.answers["503"] >= 10)
-        postgres_or_none.start()
+        postgres.start()
     trial.check()
     assert set(client.answers) == {"202", "503"}
     assert client.slowest < 10
 
 
 def test_a_stopped_worker_leaves_nothing_behind(trial: Trial) -> None:
-    service = trial.system.workers[0]
+    worker = trial.target.system.workers[0]
     trial.client.post(*[{"operation": "fault.work", "params": {"seconds": 1}}] * 15)
     with trial.posting():
-        busy(trial.system, service)
-        row = trial.system.worker_of(service)
+        busy(trial.target, worker)
+        row = trial.target.worker_of(worker)
         assert row
-        process = service.popen
-        trial.harm("worker stopped", service.terminate)
+        process = worker.popen
+        trial.harm("worker stopped", process.terminate)
         assert process.wait(RECOVERY) == 0
         left = select(Task.task_id).where(Task.worker_id == row.worker_id, Task.status == Status.STARTED)
-        assert trial.system.rows(left) == []
+        assert trial.target.rows(left) == []
     assert trial.check().run_twice == []
     lost = select(Failure).where(Failure.type == "WorkerLost", Failure.task_id.in_(trial.client.accepted))
-    assert trial.system.rows(lost) == []
+    assert trial.target.rows(lost) == []
 
 
 def test_workers_die_or_stand_still(trial: Trial) -> None:
-    system, client = trial.system, trial.client
-    killed, frozen = system.workers
+    target, client = trial.target, trial.client
+    killed, frozen = target.system.workers
     # It kills the worker's process only; the harm below the master as well.
     [killer] = client.post({"operation": "fault.kill_worker", "max_retries": 1})
     del client.accepted[killer]
-    eventually(lambda: status(system, killer) == Status.STARTED)
-    eventually(system.ready)
+    eventually(lambda: status(target, killer) == Status.STARTED)
+    eventually(target.ready)
     client.post(*[{"operation": "fault.work", "params": {"seconds": 2}}] * 20)
     with trial.posting():
-        busy(system, killed)
+        busy(target, killed)
         trial.harm("worker killed", killed.kill)
-        busy(system, frozen)
-        trial.harm("worker stopped by SIGSTOP", lambda: system.freeze(frozen))
-        row = system.worker_of(frozen)
+        busy(target, frozen)
+        trial.harm("worker stopped by SIGSTOP", lambda: target.freeze(frozen))
+        row = target.worker_of(frozen)
         assert row
     with trial.posting(after=10):
-        eventually(lambda: system.worker_of(frozen) != row, within=RECOVERY)
+        eventually(lambda: target.worker_of(frozen) != row, within=RECOVERY)
         frozen.signal(signal.SIGCONT)
-        eventually(lambda: "came too late, dropped" in frozen.log.read_text())
-    eventually(lambda: status(system, killer) == Status.ERROR, within=2 * RECOVERY)
+        eventually(lambda: "came too late, dropped" in frozen.output)
+    eventually(lambda: status(target, killer) == Status.ERROR, within=2 * RECOVERY)
     trial.check()
-    [task] = system.rows(select(Task.attempts, Task.error).where(Task.task_id == killer))
+    [task] = target.rows(select(Task.attempts, Task.error).where(Task.task_id == killer))
     assert (task.attempts, task.error["type"]) == (2, "WorkerLost")
 
 
 def test_a_worker_that_boots_without_its_database_can_be_stopped(own_valkey: Valkey) -> None:
     environ = {"DATABASE_URL": "postgresql://postgres@/backbeat?host=/nowhere", "REDIS_URL": own_valkey.url}
-    worker = Process(("-m", "dramatiq", "actors.worker", "--processes", "1"), os.environ | environ, "ready for action")
+    worker = Process(worker_command(), environ, WORKER_READY)
     try:
         worker.wait_until_ready()
         assert worker.stop(within=10) == 0
@@ -197,10 +187,10 @@ def test_a_worker_that_boots_without_its_database_can_be_stopped(own_valkey: Val
         worker.kill()
 
 
-def busy(system: System, service: Service) -> None:
-    eventually(lambda: system.running_on(service), within=RECOVERY)
+def busy(target: Target, process: Process) -> None:
+    eventually(lambda: target.running_on(process), within=RECOVERY)
 
 
-def status(system: System, task_id: int) -> str:
-    [row] = system.rows(select(Task.status).where(Task.task_id == task_id))
+def status(target: Target, task_id: int) -> str:
+    [row] = target.rows(select(Task.status).where(Task.task_id == task_id))
     return row.status

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 
@@ -10,7 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from tests.support.processes import Process
+from tests.support.processes import Process, free_port
+from tests.support.system import WEB_READY, web_command
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # one kind is enough here
 
@@ -42,11 +42,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def server(start: Callable[..., Process]) -> str:
     """The URL of a web process."""
-    command = ("-m", "gunicorn", "wsgi:app", "--no-control-socket", "--worker-class", "gthread", "--threads", "4")
-    web = start(*command, "--bind", "127.0.0.1:0", ready="Booting worker")
-    listening = re.search(r"Listening at: (http://127\.0\.0\.1:\d+)", web.output)
-    assert listening
-    return listening[1]
+    port = free_port()
+    start(*web_command(port), ready=WEB_READY)
+    return f"http://127.0.0.1:{port}"
 
 
 class Watch:

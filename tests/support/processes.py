@@ -1,16 +1,23 @@
 """Processes of the system under test, and how to wait for what they do."""
 
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
-import threading
+import tempfile
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Self, TypeVar
 
 T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+# Below those that a system gives to outgoing connections: one of these could take the port before the server does.
+PORTS = range(20_000, 32_000)
 
 
 def eventually(look: Callable[[], T], *, within: float = 20) -> T:
@@ -23,34 +30,62 @@ def eventually(look: Callable[[], T], *, within: float = 20) -> T:
     return seen
 
 
-class Process:
-    """A Python process in its own group, with its output."""
+def free_port() -> int:
+    """A port of loopback on which nothing listens."""
+    while True:
+        port = random.choice(PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], ready: str) -> None:
+
+class Process:
+    """A Python process in its own group. Its output goes to a file, so that reading it costs the process nothing.
+
+    environ is what differs from this process's own environment. Without a log, the output goes to a nameless file.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        ready: str,
+        *,
+        python: str | Path = sys.executable,
+        log: Path | None = None,
+    ) -> None:
+        self.command = [python, *command]
+        self.environ = os.environ | environ
         self.ready = ready
-        self.lines: list[str] = []
+        with log.open("a+b") if log else tempfile.TemporaryFile() as file:
+            self._log = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._log)
+        self.start()
+
+    def start(self) -> None:
+        """Again, once it has ended."""
         self.popen = subprocess.Popen(
-            [sys.executable, *command],
-            env=dict(environ),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            self.command, cwd=ROOT, env=self.environ, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
         )
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
 
     @property
     def output(self) -> str:
-        return "".join(self.lines)
+        """All that it has written, in all its lives."""
+        # Not by seek and read: the process shares the position in the file.
+        return os.pread(self._log, os.fstat(self._log).st_size, 0).decode(errors="replace")
+
+    @property
+    def ended(self) -> bool:
+        return self.popen.poll() is not None
 
     def wait_until_ready(self) -> Self:
-        eventually(lambda: self.ready in self.output or self.popen.poll() is not None, within=30)
-        assert self.ready in self.output, self.output
+        eventually(lambda: self.ready in self.output or self.ended, within=60)
+        assert self.ready in self.output, f"{self.command} did not start:\n{self.output}"
         return self
 
     def signal(self, number: int) -> None:
-        os.killpg(self.popen.pid, number)
+        """To all of its group that is left."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, number)
 
     def stop(self, within: float = 30) -> int:
         """SIGTERM to its first process, as a supervisor would; returns the exit code."""
@@ -59,13 +94,7 @@ class Process:
 
     def kill(self) -> None:
         """Ends all of it, at once and for good."""
+        popen = self.popen  # somebody may start it again meanwhile
         with suppress(ProcessLookupError):
-            self.signal(signal.SIGKILL)
-        self.popen.wait(10)
-        self.reader.join(10)
-
-    def _read(self) -> None:
-        assert self.popen.stdout
-        for line in self.popen.stdout:
-            self.lines.append(line)
-        self.popen.stdout.close()
+            os.killpg(popen.pid, signal.SIGKILL)
+        popen.wait(10)

@@ -7,28 +7,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.support.processes import Process, eventually
+from tests.support.tasks import finished, get, submit
 
 Start = Callable[..., Process]
-FINAL = ("SUCCESS", "ERROR", "CANCELLED")
-
-
-def submit(client: FlaskClient, *batch: dict[str, Any]) -> list[int]:
-    answer = client.post("/tasks/batch-request/", json=batch)
-    assert answer.status_code == 202, answer.json
-    assert "errors" not in answer.json, answer.json
-    return [task["task_id"] for task in answer.json["tasks"]]
-
-
-def get(client: FlaskClient, task_id: int) -> dict[str, Any]:
-    return client.get(f"/tasks/{task_id}/").json
-
-
-def finished(client: FlaskClient, ids: list[int], within: float = 20) -> list[dict[str, Any]]:
-    def look() -> list[dict[str, Any]]:
-        tasks = [get(client, task_id) for task_id in ids]
-        return tasks if all(task["status"] in FINAL for task in tasks) else []
-
-    return eventually(look, within=within)
 
 
 @pytest.fixture
@@ -112,6 +93,15 @@ def test_division_by_zero_is_an_error_that_says_so(client: FlaskClient, worker: 
     [task] = finished(client, submit(client, {"operation": "9/0"}))
     assert (task["status"], task["attempts"], task["error"]["type"]) == ("ERROR", 1, "PermanentError")
     assert "zero" in task["error"]["message"]
+
+
+def test_progress_is_seen_while_it_runs_and_its_last_word_stays(client: FlaskClient, worker: Start) -> None:
+    worker()
+    [task_id] = submit(client, {"operation": "trial.report", "params": {"seconds": 1.5}})
+    eventually(lambda: (get(client, task_id)["progress"] or {}).get("message") == "half")
+    assert get(client, task_id)["status"] == "STARTED"
+    [task] = finished(client, [task_id])
+    assert task["progress"] == {"percent": 100.0, "message": "all"}
 
 
 def test_an_operation_that_a_worker_does_not_know_is_retried(client: FlaskClient, worker: Start) -> None:

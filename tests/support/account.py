@@ -1,0 +1,76 @@
+"""The account of what became of the tasks that a system had accepted."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from scheduler_app.models import WAITING, Failure, Status, Task
+from tests.support.processes import eventually
+from tests.support.target import Target
+
+UNFINISHED = (*WAITING, Status.STARTED)
+
+
+def unfinished(target: Target) -> list[Row[Any]]:
+    columns = (Task.task_id, Task.status, Task.claims, Task.attempts, Task.enqueued_at, Task.run_at, Task.worker_id)
+    return target.rows(select(*columns).where(Task.status.in_(UNFINISHED)))
+
+
+def settled(target: Target, *, within: float) -> list[Row[Any]]:
+    """What is not final even after so many seconds."""
+    with suppress(AssertionError):
+        eventually(lambda: not unfinished(target), within=within)
+    return unfinished(target)
+
+
+@dataclass
+class Account:
+    """What became of the tasks that were accepted."""
+
+    lost: list[int] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)  # not in one final status, or not as the attempts say
+    run_twice: list[int] = field(default_factory=list)  # whose effect came more than once
+    statuses: Counter[str] = field(default_factory=Counter)
+    finished: dict[int, datetime] = field(default_factory=dict)
+
+    def recovery(self, accepted: Mapping[int, float], harmed_at: float) -> float:
+        """Seconds from the harm until all that was accepted before it had finished."""
+        ends = (self.finished[task_id].timestamp() for task_id, at in accepted.items() if at < harmed_at)
+        return max(0.0, max(ends, default=0.0) - harmed_at)
+
+
+def account(target: Target, accepted: Iterable[int]) -> Account:
+    result = Account()
+    query = select(Task.task_id, Task.status, Task.attempts, Task.claims, Task.result, Task.error, Task.finished_at)
+    tasks = {task.task_id: task for task in target.rows(query)}
+    failures = Counter(task_id for (task_id,) in target.rows(select(Failure.task_id)))
+    effects = Counter(int(line.split()[0]) for line in target.effects.read_text().splitlines())
+    for task_id in accepted:
+        task = tasks.get(task_id)
+        if task is None:
+            result.lost.append(task_id)
+            continue
+        result.statuses[task.status] += 1
+        result.finished[task_id] = task.finished_at
+        if problem := _problem(task, failures[task_id], effects[task_id]):
+            result.wrong.append(f"{task}: {problem}")
+        if effects[task_id] > 1:
+            result.run_twice.append(task_id)
+    return result
+
+
+def _problem(task: Row[Any], failures: int, effects: int) -> str | None:
+    if task.status not in (Status.SUCCESS, Status.ERROR) or task.finished_at is None:
+        return "not final"
+    if task.claims != task.attempts:
+        return "an attempt that was not counted"
+    if task.status == Status.ERROR:
+        return None if failures == task.attempts and task.error["type"] == "WorkerLost" else "failed for no reason"
+    if not effects or task.result != task.attempts or failures != task.attempts - 1:
+        return f"{failures} failures and {effects} effects"
+    return None

@@ -1,0 +1,71 @@
+"""A client that posts tasks to a system that is harmed meanwhile, and notes what was accepted."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import urllib3
+
+HANG = 20.0  # seconds after which an answer counts as never given
+
+
+class Client:
+    """Posts tasks until it is told to stop, in batches and one by one, and notes what was accepted."""
+
+    def __init__(self, url: str, random_: random.Random, *, pause: float = 0.02) -> None:
+        self.url = url
+        self.random = random_
+        self.pause = pause  # seconds between two posts, on average
+        self.accepted: dict[int, float] = {}  # by task: when its 202 arrived
+        self.answers: Counter[str] = Counter()  # statuses and errors
+        self.slowest = 0.0  # seconds
+        self.http = urllib3.PoolManager(retries=False, timeout=HANG)
+
+    def post(self, *requests: dict[str, Any]) -> list[int]:
+        """The tasks that were accepted: all or none."""
+        began = time.monotonic()
+        single = len(requests) == 1
+        path, body = ("/tasks/", requests[0]) if single else ("/tasks/batch-request/", requests)
+        try:
+            answer = self.http.request("POST", self.url + path, json=body)
+        except urllib3.exceptions.HTTPError as error:
+            self.answers[type(error).__name__] += 1
+            return []
+        finally:
+            self.slowest = max(self.slowest, time.monotonic() - began)
+        self.answers[str(answer.status)] += 1
+        if answer.status != 202:
+            return []
+        created = [answer.json()] if single else answer.json()["tasks"]
+        ids = [task["task_id"] for task in created]
+        self.accepted.update(dict.fromkeys(ids, time.time()))
+        return ids
+
+    @contextmanager
+    def posting(self) -> Iterator[None]:
+        stopping = threading.Event()
+
+        def post() -> None:
+            while not stopping.wait(self.random.uniform(0, 2 * self.pause)):
+                size = self.random.choice((1, 1, 5, 15))
+                self.post(*(self._request() for _ in range(size)))
+
+        thread = threading.Thread(target=post)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            thread.join()
+
+    def _request(self) -> dict[str, Any]:
+        priority = self.random.randrange(10)
+        chance = self.random.random()
+        if chance < 0.03:
+            return {"operation": "fault.fail_once", "priority": priority}
+        seconds = self.random.uniform(1, 3) if chance < 0.05 else self.random.uniform(0.003, 0.05)
+        return {"operation": "fault.work", "params": {"seconds": seconds}, "priority": priority}

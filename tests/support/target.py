@@ -1,0 +1,114 @@
+"""A whole system on servers of its own, which may be harmed."""
+
+import os
+import random
+import signal
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from flask_migrate import upgrade
+from sqlalchemy import NullPool, Row, Select, create_engine, func, select
+from sqlalchemy.exc import OperationalError
+
+from scheduler_app import create_app
+from scheduler_app.config import Settings
+from scheduler_app.extensions import db
+from scheduler_app.models import Status, Task, Worker
+from tests.support.processes import Process, eventually
+from tests.support.servers import Postgres, Valkey
+from tests.support.system import System
+
+
+class Target:
+    """Web, workers and two schedulers, which are started again when they die; a database and a Valkey of their own."""
+
+    def __init__(self, database: str, folder: Path, *, workers: int = 2) -> None:
+        self.folder = folder
+        self.effects = folder / "effects"
+        with ExitStack() as started:
+            self.valkey = Valkey()
+            started.callback(self.valkey.close)
+            self.postgres = Postgres() if database == "postgresql" else None
+            if self.postgres:
+                started.callback(self.postgres.close)
+                self.postgres.sql("CREATE DATABASE backbeat")
+            self._migrate()
+            started.callback(self.engine.dispose)
+            self._start(workers)
+            started.callback(self.system.close)
+            eventually(self.ready, within=60)
+            self._started = started.pop_all()
+
+    def close(self) -> None:
+        self._started.close()
+
+    def ready(self) -> bool:
+        """Whether the web answers and all workers have registered."""
+        try:
+            return len(self.system.get("/workers/")) >= len(self.system.workers)
+        except (urllib3.exceptions.HTTPError, ValueError):
+            return False
+
+    def rows(self, query: Select[Any]) -> list[Row[Any]]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(query))
+
+    def worker_of(self, process: Process) -> Row[Any] | None:
+        """The row of the worker that this process runs now."""
+        groups = {row: _group(row.pid) for row in self.rows(select(Worker.worker_id, Worker.pid))}
+        return next((row for row, group in groups.items() if group == process.popen.pid), None)
+
+    def running_on(self, process: Process) -> int:
+        row = self.worker_of(process)
+        query = select(func.count()).where(Task.status == Status.STARTED, Task.worker_id == (row and row.worker_id))
+        return self.rows(query)[0][0] if row else 0
+
+    def freeze(self, process: Process) -> None:
+        """SIGSTOP, but not within a transaction on SQLite: whoever holds its only lock stops everybody."""
+        process.signal(signal.SIGSTOP)
+        while not self._writable():
+            process.signal(signal.SIGCONT)
+            time.sleep(random.uniform(0, 0.05))
+            process.signal(signal.SIGSTOP)
+
+    def _writable(self) -> bool:
+        if self.postgres:
+            return True
+        try:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA busy_timeout = 1000")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                connection.exec_driver_sql("ROLLBACK")
+        except OperationalError:
+            return False
+        return True
+
+    def _migrate(self) -> None:
+        file = self.folder / "backbeat.db"
+        url = self.postgres.url("backbeat") if self.postgres else f"sqlite:///{file}"
+        self.environ = {
+            "DATABASE_URL": url,
+            "REDIS_URL": self.valkey.url,
+            "BACKBEAT_DATA_DIR": str(self.folder),
+            "BACKBEAT_OPERATIONS": "actors,tests.support.fault_operations",
+            "FAULT_EFFECTS": str(self.effects),
+        }
+        app = create_app(Settings.from_env({"DATABASE_URL": url}))
+        with app.app_context():
+            upgrade()
+            engine_url = db.engine.url
+            db.engine.dispose()
+        self.engine = create_engine(engine_url, poolclass=NullPool)
+
+    def _start(self, workers: int) -> None:
+        self.system = System(self.environ, workers=workers, schedulers=2, logs=self.folder)
+        self.system.supervise()
+
+
+def _group(pid: int) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return None
