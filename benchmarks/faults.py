@@ -1,8 +1,9 @@
 """Harms a whole system again and again while tasks are posted, and counts what that cost.
 
 `python -m benchmarks.faults --faults 1000` prints a table in Markdown. Each task counts for the first fault after it
-was accepted. Recovery is the time from a fault until all that was accepted before it had finished. Faults of workers
-come in rounds of their own, because they take longest; in the others only short tasks count for the recovery.
+was accepted. Recovery is the time from a fault's beginning until all that was accepted before it had finished. Faults
+that last long or need a rescue are a tenth, at the end of each round; in the others only short tasks count for the
+recovery. A task that is final is wrong if its attempts say otherwise: one that ran to its end and stands as ERROR.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -25,14 +27,16 @@ from sqlalchemy import select
 
 from scheduler_app.models import Task
 from tests.support.account import Account, account, unfinished
+from tests.support.harms import Harm, bends, last
 from tests.support.posting import Client
 from tests.support.processes import Process
 from tests.support.target import Target
 
-ROUND = 44  # faults
+ROUND = 50  # faults
 PAUSE = (0.6, 1.6)  # seconds between two of them
 WORKER_PAUSE = (0.5, 2.5)  # seconds between the faults of two workers
-FROZEN = 15.0  # seconds for which a worker stands still: longer than it takes to be taken for dead
+BENT = (1.0, 4.0)  # seconds that a bend lasts
+LONG = 15.0  # seconds that a long one lasts: longer than it takes for a worker to be taken for dead
 STUCK = 60.0  # seconds after which a task that is not final counts as stuck
 WORKERS = 4
 ALL = "all"
@@ -41,7 +45,9 @@ Faults = dict[str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
-class Harm:
+class Done:
+    """A fault that was done."""
+
     name: str
     at: float  # as time.time()
     quick: bool  # only short tasks tell how long it took to recover
@@ -51,16 +57,19 @@ class Harm:
 class Run:
     target: Target
     client: Client
-    harms: list[Harm] = field(default_factory=list)
+    harms: list[Done] = field(default_factory=list)
     stuck: set[int] = field(default_factory=set)
 
     def round(self, faults: int) -> None:
-        """Harms all but the workers, one thing at a time; then each worker, some while others are being missed."""
-        for _ in range(faults - WORKERS):
+        """Short faults, one at a time; then a long one, and one of each worker, some while others are being missed."""
+        for _ in range(faults - WORKERS - 1):
             quick = self._quick_faults()
             name = random.choice(list(quick))
             self._harm(name, quick[name], quick=True)
             time.sleep(random.uniform(*PAUSE))
+        self.settle()
+        name, harm = random.choice(list(self._long_bends().items()))
+        self._harm(name, partial(last, harm, LONG), quick=False)
         self.settle()
         for process in random.sample(self.target.system.workers, WORKERS):
             worker = self._worker_faults(process)
@@ -81,7 +90,7 @@ class Run:
             time.sleep(0.1)
 
     def _harm(self, name: str, do: Callable[[], object], *, quick: bool) -> None:
-        self.harms.append(Harm(name, time.time(), quick))
+        self.harms.append(Done(name, time.time(), quick))
         do()
 
     def _quick_faults(self) -> Faults:
@@ -107,7 +116,10 @@ class Run:
         }
         if self.target.postgres:
             faults["PostgreSQL away for 2 s"] = self._stop_postgres
-        return faults
+        return faults | {name: partial(last, harm, random.uniform(*BENT)) for name, harm in bends(self.target).items()}
+
+    def _long_bends(self) -> dict[str, Harm]:
+        return {f"{name} for {LONG:.0f} s": harm for name, harm in bends(self.target).items()}
 
     def _stop_postgres(self) -> None:
         postgres = self.target.postgres
@@ -124,7 +136,7 @@ class Run:
 
         def freeze() -> None:
             self.target.freeze(process)
-            threading.Timer(FROZEN, process.signal, (signal.SIGCONT,)).start()
+            threading.Timer(LONG, process.signal, (signal.SIGCONT,)).start()
 
         return {
             "worker killed": process.kill,
@@ -141,7 +153,7 @@ def main() -> None:
         with run.client.posting():
             began = time.monotonic()
             while (left := options.faults - len(run.harms)) > 0 and time.monotonic() - began < options.seconds:
-                run.round(max(WORKERS, min(left, ROUND)))
+                run.round(max(WORKERS + 1, min(left, ROUND)))
                 progress = f"{len(run.harms)} faults, {len(run.client.accepted)} tasks, {len(run.stuck)} stuck"
                 print(f"{time.monotonic() - began:.0f} s: {progress}", flush=True)
         run.settle()
@@ -170,18 +182,24 @@ def running(database: str) -> Iterator[Run]:
 
 def table(run: Run, result: Account) -> str:
     """In Markdown, a row a fault and one for all."""
-    counts = {"tasks": run.client.accepted, "lost": result.lost, "stuck": run.stuck, "run twice": result.run_twice}
+    counts = {
+        "tasks": run.client.accepted,
+        "lost": result.lost,
+        "stuck": run.stuck,
+        "wrong": result.wrong,
+        "run twice": result.run_twice,
+    }
     attributed = {name: by_fault(run, tasks) for name, tasks in counts.items()}
     seconds = recoveries(run, result)
     lines = [
-        "| fault | times | tasks | lost | stuck | run twice | recovery p50 (s) | max (s) |",
-        "| --- |" + " ---: |" * 7,
+        "| fault | times | tasks | lost | stuck | wrong | run twice | recovery p50 (s) | max (s) |",
+        "| --- |" + " ---: |" * 8,
     ]
     for name in [*sorted(seconds), ALL]:
         own = [recovery for fault in (seconds if name == ALL else [name]) for recovery in seconds[fault]]
         cells = [len(own), *(counter.total() if name == ALL else counter[name] for counter in attributed.values())]
         lines.append(f"| {name} | {' | '.join(map(str, cells))} | {statistics.median(own):.1f} | {max(own):.1f} |")
-    return "\n".join([*lines, *(f"wrong: {problem}" for problem in result.wrong)])
+    return "\n".join([*lines, *(f"wrong: {problem}" for problem in result.wrong.values())])
 
 
 def by_fault(run: Run, tasks: Iterable[int]) -> Counter[str]:

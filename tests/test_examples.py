@@ -158,7 +158,7 @@ def test_every_example_succeeds_and_has_a_test(runs: dict[str, subprocess.Comple
 @pytest.mark.parametrize(
     "script", [path for path in EXAMPLES.glob("*.sh") if path.name != "health.sh"], ids=lambda path: path.name
 )
-def test_an_example_without_its_key_says_what_is_missing(backbeat: Backbeat, script: Path) -> None:
+def test_an_example_without_its_key_says_what_is_missing(backbeat: System, script: Path) -> None:
     environ = os.environ | {"BACKBEAT_URL": backbeat.url, "BACKBEAT_API_KEY": ""}
     done = subprocess.run(["sh", script], check=False, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1

@@ -7,15 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from sqlalchemy import select
 
 from scheduler_app.models import Failure, Status, Task
+from tests.support import faketime
 from tests.support.account import Account, account, settled
+from tests.support.harms import MONTH, Harm, frozen, full, last, read_only, stepped
 from tests.support.posting import Client
 from tests.support.processes import Process, eventually
-from tests.support.servers import Valkey
+from tests.support.servers import Postgres, Valkey
 from tests.support.system import WORKER_READY, worker_command
 from tests.support.target import Target
 
@@ -46,6 +49,11 @@ class Trial:
         wanted = len(self.client.accepted) + count
         eventually(lambda: len(self.client.accepted) >= wanted, within=RECOVERY)
 
+    def bend(self, name: str, harm: Harm, *, seconds: float = 3) -> None:
+        """Posts before, during and after a harm that lasts so long."""
+        with self.posting():
+            self.harm(name, partial(last, harm, seconds))
+
     def harm(self, name: str, do: Callable[[], object]) -> None:
         self.harms[name] = time.time()
         do()
@@ -59,7 +67,7 @@ class Trial:
             print(
                 f"{name}: {len(result.finished)} tasks, {len(result.run_twice)} run twice, recovered in {seconds:.1f} s"
             )
-        assert (stuck, result.lost, result.wrong) == ([], [], [])
+        assert (stuck, result.lost, result.wrong) == ([], [], {})
         return result
 
 
@@ -76,6 +84,13 @@ def trial(target: Target) -> Trial:
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")
     return Trial(target, Client(target.system.url, random.Random(seed)), random.Random(seed))
+
+
+@pytest.fixture
+def on_postgresql(target: Target) -> Postgres:
+    if target.postgres is None:
+        pytest.skip("SQLite is a file")
+    return target.postgres
 
 
 def test_the_web_process_is_killed_during_posts(trial: Trial) -> None:
@@ -121,14 +136,12 @@ def test_posts_are_accepted_while_redis_is_away(trial: Trial) -> None:
     assert set(trial.client.answers) == {"202"}
 
 
-def test_posts_are_answered_503_while_the_database_is_away(trial: Trial) -> None:
-    postgres, client = trial.target.postgres, trial.client
-    if postgres is None:
-        pytest.skip("SQLite is a file")
+def test_posts_are_answered_503_while_the_database_is_away(on_postgresql: Postgres, trial: Trial) -> None:
+    client = trial.client
     with trial.posting():
-        trial.harm("PostgreSQL away", postgres.stop)
+        trial.harm("PostgreSQL away", on_postgresql.stop)
         eventually(lambda: client.answers["503"] >= 10)
-        postgres.start()
+        on_postgresql.start()
     trial.check()
     assert set(client.answers) == {"202", "503"}
     assert client.slowest < 10
@@ -175,6 +188,53 @@ def test_workers_die_or_stand_still(trial: Trial) -> None:
     trial.check()
     [task] = target.rows(select(Task.attempts, Task.error).where(Task.task_id == killer))
     assert (task.attempts, task.error["type"]) == (2, "WorkerLost")
+
+
+def test_redis_stands_still(trial: Trial) -> None:
+    trial.bend("Redis frozen", partial(frozen, trial.target.valkey))
+    trial.check()
+
+
+def test_redis_is_full_of_what_is_not_ours(trial: Trial) -> None:
+    trial.bend("Redis full", partial(full, trial.target.valkey))
+    trial.check()
+
+
+def test_postgresql_stands_still(on_postgresql: Postgres, trial: Trial) -> None:
+    trial.bend("PostgreSQL frozen", partial(frozen, on_postgresql))
+    trial.check()
+
+
+def test_postgresql_is_read_only_for_some_seconds(on_postgresql: Postgres, trial: Trial) -> None:
+    trial.bend("PostgreSQL read-only", partial(read_only, on_postgresql))
+    trial.check()
+
+
+def test_a_worker_is_cut_from_redis(trial: Trial) -> None:
+    trial.bend("cut", trial.target.redis_proxy.cut)
+    trial.bend("stalled", trial.target.redis_proxy.stalled)
+    trial.check()
+
+
+@pytest.mark.usefixtures("on_postgresql")
+def test_a_worker_is_cut_from_the_database(trial: Trial) -> None:
+    trial.bend("cut", trial.target.database_proxy.cut)
+    trial.bend("stalled", trial.target.database_proxy.stalled)
+    trial.check()
+
+
+@faketime.needed
+def test_the_clock_of_a_worker_steps(trial: Trial) -> None:
+    for seconds in (-10, 300, -3600):
+        trial.bend(f"{seconds} s", partial(stepped, trial.target.worker_clock, seconds), seconds=2)
+    trial.check()
+
+
+@faketime.needed
+def test_the_clock_of_a_scheduler_steps(trial: Trial) -> None:
+    for seconds in (-60, 300, MONTH):
+        trial.bend(f"{seconds} s", partial(stepped, trial.target.scheduler_clock, seconds), seconds=2)
+    trial.check()
 
 
 def test_a_worker_that_boots_without_its_database_can_be_stopped(own_valkey: Valkey) -> None:

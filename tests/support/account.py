@@ -33,7 +33,7 @@ class Account:
     """What became of the tasks that were accepted."""
 
     lost: list[int] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)  # not in one final status, or not as the attempts say
+    wrong: dict[int, str] = field(default_factory=dict)  # final, but not as its attempts ended
     run_twice: list[int] = field(default_factory=list)  # whose effect came more than once
     statuses: Counter[str] = field(default_factory=Counter)
     finished: dict[int, datetime] = field(default_factory=dict)
@@ -55,10 +55,12 @@ def account(target: Target, accepted: Iterable[int]) -> Account:
         if task is None:
             result.lost.append(task_id)
             continue
+        if task.status in UNFINISHED:
+            continue
         result.statuses[task.status] += 1
         result.finished[task_id] = task.finished_at
         if problem := _problem(task, failures[task_id], effects[task_id]):
-            result.wrong.append(f"{task}: {problem}")
+            result.wrong[task_id] = f"{task}: {problem}"
         if effects[task_id] > 1:
             result.run_twice.append(task_id)
     return result
@@ -66,10 +68,12 @@ def account(target: Target, accepted: Iterable[int]) -> Account:
 
 def _problem(task: Row[Any], failures: int, effects: int) -> str | None:
     if task.status not in (Status.SUCCESS, Status.ERROR) or task.finished_at is None:
-        return "not final"
+        return "in a status that nobody asked for"
     if task.claims != task.attempts:
         return "an attempt that was not counted"
     if task.status == Status.ERROR:
+        if effects:
+            return f"an error, although it ran to its end ({effects} effects)"
         return None if failures == task.attempts and task.error["type"] == "WorkerLost" else "failed for no reason"
     if not effects or task.result != task.attempts or failures != task.attempts - 1:
         return f"{failures} failures and {effects} effects"

