@@ -1,5 +1,6 @@
 """How due work reaches a worker: Dramatiq's own Redis layout, filled in bulk and pulled by weight."""
 
+from scheduler_app.broker.breaker import NotAsked
 from scheduler_app.broker.consumer import WorkerBroker
 from scheduler_app.broker.delivery import Delivery, GiveBack, message_id, queue_name
 from scheduler_app.broker.fair_queue import FairQueue, FairScheduling
@@ -11,6 +12,7 @@ __all__ = [
     "FairQueue",
     "FairScheduling",
     "GiveBack",
+    "NotAsked",
     "PriorityBroker",
     "WorkerBroker",
     "message_id",

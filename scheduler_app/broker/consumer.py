@@ -39,15 +39,15 @@ class AckConsumer(Consumer):
 
     def ack(self, message: MessageProxy) -> None:
         if isinstance(message._exception, GiveBack):
-            self.settle(self.broker.do_requeue, _id(message))
+            self.settle(self.broker.requeue, _id(message))
         else:
             self.books.finish(self.queue_name, _id(message))
 
     def nack(self, message: MessageProxy) -> None:
-        self.settle(self.broker.do_nack, _id(message))
+        self.settle(self.broker.nack, _id(message))
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        self.settle(self.broker.do_requeue, *map(_id, messages))
+        self.settle(self.broker.requeue, *map(_id, messages))
 
     def settle(self, command: Callable[..., Any], *ids: str) -> None:
         # When Redis is away this is not repeated: Dramatiq would hold the thread, and a worker's stop, until it is

@@ -199,7 +199,7 @@ class FairQueue(Queue[Any]):
             message = MessageProxy(Message.decode(data))
         except DecodeError:
             log.error("message %s of %s is unreadable and goes to the dead letters", message_id, queue_name)
-            self._consumer(queue_name).settle(self.broker.do_nack, message_id)
+            self._consumer(queue_name).settle(self.broker.nack, message_id)
             return None
         self.books.hold(queue_name, message_id)
         return message
@@ -212,7 +212,7 @@ class FairQueue(Queue[Any]):
             # The ack set is read first: what is acknowledged in between is no longer in it, so it is not given back.
             lost = self.broker.pulled(queue_name) - self.books.held(queue_name)
             if lost:
-                self.broker.do_requeue(queue_name, *lost)
+                self.broker.requeue(queue_name, *lost)
 
     def _consumer(self, queue_name: str) -> AckConsumer:
         return cast(AckConsumer, self.consumers[queue_name].consumer)

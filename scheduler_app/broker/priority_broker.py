@@ -1,36 +1,36 @@
 """Dramatiq's Redis broker with a queue a priority, bulk publishing and pulling by weight."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import current_millis
 from dramatiq.errors import ActorNotFound
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from scheduler_app.broker.breaker import Breaker
+from scheduler_app.broker.connection import batches, connect, flat, script
 from scheduler_app.broker.delivery import Delivery, queue_name
+from scheduler_app.broker.lists import Lists
 from scheduler_app.broker.marker import Marker
 from scheduler_app.config import PRIORITIES
 
-T = TypeVar("T")
-
 ANY_OPERATION = "*"  # name of the actor, if one is declared, that gets what no other actor is declared for
 DEFAULT_WEIGHTS = tuple(2.0 ** (9 - priority) for priority in PRIORITIES)
-BATCH = 1000  # messages or ids that one round trip carries
 HEARTBEAT_TIMEOUT = 15_000  # milliseconds without a heartbeat after which a worker's messages are given back
+LONG = 5.0  # seconds that a worker or a duty of the scheduler waits for an answer,
+SHORT = 1.0  # a request,
+PROBE = 0.5  # and a probe
 
 
 class PriorityBroker(RedisBroker):
     """Its keys are Dramatiq's own, so that other Dramatiq tools work on them. Every method may raise RedisError.
 
-    No middleware of Dramatiq's is used: retries, time limits and delays live in the task table.
+    No middleware of Dramatiq's is used: retries, time limits and delays live in the task table. None of Dramatiq's
+    commands either: they go by the caller's clock, and Redis refuses them while it is full.
     """
 
     def __init__(
@@ -40,16 +40,21 @@ class PriorityBroker(RedisBroker):
         weights: Sequence[float] = DEFAULT_WEIGHTS,
         heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
     ) -> None:
-        client = _client(url, retries=1)
+        client = connect(url, retries=1, timeout=LONG)
         super().__init__(client=client, middleware=[], heartbeat_timeout=heartbeat_timeout)  # type: ignore[no-untyped-call]
         self.weights = {queue_name(priority): weight for priority, weight in enumerate(weights)}
-        self._next_beat = 0.0
-        self._maintained_at = 0.0
         self.marker = Marker(self.client, self.namespace)
-        self._publish = self.client.register_script(_source("publish"))
-        self._holds = self.client.register_script(_source("holds"))
+        self.lists = Lists(self.client, self.namespace, self.weights, self.broker_id)
+        self._next_beat = 0.0
+        self._breaker = Breaker()
+        self._quick = connect(url, retries=1, timeout=SHORT)  # only inside the breaker
+        self._probe = connect(url, retries=1, timeout=PROBE)
+        self._publish = script(self._quick, "publish")
+        self._holds, self._requeue, self._nack, self._maintain = (
+            script(self.client, name) for name in ("holds", "requeue", "nack", "maintain")
+        )
         # Repeating a pull whose reply was lost would forget the messages in that reply.
-        self._pull = _client(url, retries=0).register_script(_source("pull"))
+        self._pull = script(connect(url, retries=0, timeout=LONG), "pull")
         for name in self.weights:
             self.declare_queue(name)
 
@@ -75,10 +80,17 @@ class PriorityBroker(RedisBroker):
             return super().get_actor(ANY_OPERATION)
 
     def publish(self, items: Iterable[Delivery]) -> int:
-        """Sends them, a thousand a round trip; returns how many were new. What is still in Redis is not sent again."""
+        """Sends them, a thousand a round trip; returns how many were new. What is still in Redis is not sent again.
+
+        Raises NotAsked while Redis does not answer others, and OutOfMemoryError while it is full.
+        """
         timestamp = current_millis()
         parts = ((queue_name(item.priority), item.message_id, item.encode(timestamp)) for item in items)
-        return sum(self._publish(keys=[self.namespace], args=_flat(batch)) for batch in _batches(parts))
+        return sum(map(self._publish_batch, batches(parts)))
+
+    def _publish_batch(self, parts: list[tuple[str, str, str]]) -> int:
+        with self._breaker.call():
+            return int(self._publish(keys=[self.namespace], args=flat(parts)))
 
     def pull(
         self, queues: Collection[str], count: int, *, done: Iterable[tuple[str, str]] = ()
@@ -87,13 +99,21 @@ class PriorityBroker(RedisBroker):
 
         In the same round trip it acknowledges what is done: queue and Redis id of each.
         """
-        weights = _flat((name, str(self.weights[name])) for name in queues)
-        arguments = [str(current_millis()), self.broker_id, str(count), str(len(queues)), *weights, *_flat(done)]
+        weights = flat((name, str(self.weights[name])) for name in queues)
+        arguments = [self.broker_id, str(count), str(len(queues)), *weights, *flat(done)]
         parts = iter(self._pull(keys=[self.namespace], args=arguments))
         return [
             (name.decode(), message_id.decode(), data)
             for name, message_id, data in zip(parts, parts, parts, strict=True)
         ]
+
+    def requeue(self, queue_name: str, *ids: str) -> None:
+        """Gives back what this process has pulled."""
+        self._requeue(keys=[self.namespace], args=[self.broker_id, queue_name, *ids])
+
+    def nack(self, queue_name: str, message_id: str) -> None:
+        """Sends what this process has pulled to the dead letters."""
+        self._nack(keys=[self.namespace], args=[self.broker_id, queue_name, message_id])
 
     def pulled(self, queue_name: str) -> set[str]:
         """Ids of the messages that this process pulled and has not settled, as Redis has it."""
@@ -103,27 +123,38 @@ class PriorityBroker(RedisBroker):
     def holds(self, ids: Mapping[int, Iterable[str]]) -> set[str]:
         """Which of these message ids, given by priority, are still in Redis: waiting, or pulled by a worker."""
         found: set[str] = set()
-        for batch in _batches((queue_name(priority), id_) for priority, some in ids.items() for id_ in some):
-            held = self._holds(keys=[self.namespace], args=_flat(batch))
+        for batch in batches((queue_name(priority), id_) for priority, some in ids.items() for id_ in some):
+            held = self._holds(keys=[self.namespace], args=flat(batch))
             found.update(id_ for (_, id_), there in zip(batch, held, strict=True) if there)
         return found
 
     def waiting(self) -> list[int]:
         """How many messages wait at each priority."""
-        with self.client.pipeline(transaction=False) as pipeline:
+        with self._breaker.call(), self._quick.pipeline(transaction=False) as pipeline:
             for name in self.weights:
                 pipeline.llen(f"{self.namespace}:{name}")
             return pipeline.execute()
 
     def heads(self) -> list[int | None]:
         """The id of the task that waits longest at each priority."""
-        with self.client.pipeline(transaction=False) as pipeline:
+        with self._breaker.call(), self._quick.pipeline(transaction=False) as pipeline:
             for name in self.weights:
                 pipeline.lindex(f"{self.namespace}:{name}", 0)
             return [int(head.partition(b".")[0]) if head else None for head in pipeline.execute()]
 
     def ping(self) -> None:
-        self.client.ping()
+        """Waits for no longer than PROBE."""
+        self._probe.ping()
+
+    def status(self) -> str:
+        """ "ok", or why Redis refuses writes. Waits for no longer than PROBE."""
+        try:
+            self._probe.setrange(f"{self.namespace}:__probe__", 0, "")  # a write that is refused, but changes nothing
+        except redis.OutOfMemoryError:
+            return "is full: it refuses writes; raise its maxmemory, or delete what fills it"
+        except redis.ResponseError as error:
+            return f"refuses writes: {error}"
+        return "ok"
 
     def beat(self) -> None:
         """Keeps this worker from being taken for dead: to be called every second or so. Raises nothing."""
@@ -131,42 +162,16 @@ class PriorityBroker(RedisBroker):
         if now < self._next_beat:
             return
         with suppress(redis.RedisError):  # it is tried again with the next call
-            self.client.zadd(f"{self.namespace}:__heartbeats__", {self.broker_id: current_millis()})
+            self.pull([], 0)
             self._next_beat = now + self.heartbeat_timeout / 3000
 
     def maintain(self) -> bool:
         """Gives back what dead workers had pulled: to be called every five seconds. False when it skipped a round.
 
-        When Redis, or this process, has stood still, every heartbeat looks old: the workers get a round to renew them.
+        When Redis, or the scheduler, has stood still, every heartbeat looks old: the workers get a round to renew them.
         """
-        self.ping()
-        previous, self._maintained_at = self._maintained_at, time.monotonic()
-        if self._maintained_at - previous > self.heartbeat_timeout / 2000:
-            return False
-        for name in self.weights:
-            self.do_maintain(name)
-        return True
+        arguments = [self.heartbeat_timeout, self.dead_message_ttl, *self.weights]
+        return bool(self._maintain(keys=[self.namespace], args=arguments))
 
     def _should_do_maintenance(self, command: str) -> int:
-        # Dramatiq does it by chance, as part of any command. Here only of one that does nothing else.
-        return int(command == "maintain")
-
-
-def _client(url: str, *, retries: int) -> redis.Redis:
-    # redis-py's own defaults would wait for minutes, and a web request with them. A timeout is never tried again.
-    retry = Retry(NoBackoff(), retries, supported_errors=(redis.ConnectionError,))
-    return redis.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=5, retry=retry)
-
-
-def _source(script: str) -> bytes:
-    return Path(__file__).with_name(f"{script}.lua").read_bytes()
-
-
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
-    rest = iter(items)
-    while batch := list(islice(rest, BATCH)):
-        yield batch
-
-
-def _flat(rows: Iterable[Iterable[T]]) -> list[T]:
-    return [value for row in rows for value in row]
+        return 0  # Dramatiq does it by chance, as part of any command

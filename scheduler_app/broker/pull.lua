@@ -1,7 +1,9 @@
--- pull(KEYS = {namespace}, ARGV = {timestamp, worker, count, levels, queue, weight, ..., queue, id, queue, id, ...})
+#!lua flags=allow-oom
+-- pull(KEYS = {namespace}, ARGV = {worker, count, levels, queue, weight, ..., queue, id, queue, id, ...})
 --   -> {queue, id, message, queue, id, message, ...}, at most count messages
 --
--- First acknowledges what the ids after the levels name, exactly as Dramatiq's own ack would.
+-- First renews the worker's heartbeat, by Redis' own clock, and acknowledges what the ids after the levels name, exactly
+-- as Dramatiq's own ack would.
 --
 -- Chooses among the queues by weighted fair (stride) scheduling. Each queue has a pass, which grows by 1 / weight with
 -- each message taken; the lowest pass is next, and the first named wins a tie. The passes stand in
@@ -10,14 +12,17 @@
 -- "now" is the pass of the message taken last. A queue that was empty comes back at now, so it earned no credit. And
 -- it never waits for more than one stride, whatever its pass was: the weights may have been changed.
 --
--- What is taken goes to the worker's ack sets, exactly as Dramatiq's own fetch would put it.
+-- What is taken goes to the worker's ack sets, exactly as Dramatiq's own fetch would put it. An id without a message is
+-- a sign of a loss: without our marker, resync looks at once what is missing.
 
-local namespace, timestamp, worker, count, queues = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local first_queue = 5 -- in ARGV; each queue is followed by its weight
+local namespace, worker, count, queues = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local first_queue = 4 -- in ARGV; each queue is followed by its weight
 local first_done = first_queue + 2 * queues -- each queue is followed by a message's id
 local state = namespace .. ':__fair__'
+local time = redis.call('time')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
-redis.call('zadd', namespace .. ':__heartbeats__', timestamp, worker)
+redis.call('zadd', namespace .. ':__heartbeats__', now_ms, worker)
 
 for i = first_done, #ARGV, 2 do
   if redis.call('srem', namespace .. ':__acks__.' .. worker .. '.' .. ARGV[i], ARGV[i + 1]) == 1 then
@@ -68,6 +73,8 @@ while level and #pulled < 3 * count do
     end
     now = level.pass
     level.pass = now + level.stride
+  else
+    redis.call('del', namespace .. ':__marker__')
   end
   level = choose()
 end

@@ -14,7 +14,7 @@ from typing import Any
 from redis import RedisError
 from sqlalchemy import Row, select, tuple_, update
 
-from scheduler_app.broker import Delivery, message_id
+from scheduler_app.broker import Delivery, NotAsked, message_id
 from scheduler_app.config import PRIORITIES
 from scheduler_app.extensions import broker, db
 from scheduler_app.models import WAITING, Task
@@ -26,9 +26,11 @@ GRACE = timedelta(seconds=2)  # what was just posted is being published by the p
 
 
 def publish(tasks: Sequence[Row[Any] | SimpleNamespace]) -> bool:
-    """Sends committed tasks that are due. False when Redis does not answer: the relay sends them later."""
+    """Sends committed tasks that are due. False when Redis is away or full: the relay sends them later."""
     try:
         broker.publish(Delivery(task.task_id, task.claims, task.operation, task.priority) for task in tasks)
+    except NotAsked:
+        return False
     except RedisError as error:
         log.warning("%d tasks wait for the relay: %s", len(tasks), error)
         return False
@@ -50,13 +52,17 @@ def relay(*, now: datetime, limit: int = 1000) -> int:
 
 
 def resync(*, now: datetime, thorough: bool = False) -> int:
-    """When Redis may have lost messages, finds the tasks whose message is missing; the relay sends them again.
+    """Makes up for what Redis has lost; returns how many messages.
 
-    Thorough, it looks without a sign of a loss: for what was evicted, or marked as sent just after the loss of it.
-    Returns how many it found. Reads the waiting tasks in batches, so that a million of them are no burden.
+    What its lists have lost goes back at once. When messages may be gone, too, it finds the tasks whose message is
+    missing, and the relay sends them again. Thorough, it looks without a sign of a loss: for what was evicted, or
+    marked as sent just after the loss of it. It reads the waiting tasks in batches, so that a million of them are no
+    burden.
     """
+    if restored := broker.lists.restore():
+        log.warning("Redis has lost %d messages from its lists; they are back", restored)
     if broker.marker.intact() and not thorough:
-        return 0
+        return restored
     begun = broker.marker.begin()
     missing, last = 0, 0
     while batch := _sent(after=last):
@@ -65,7 +71,7 @@ def resync(*, now: datetime, thorough: bool = False) -> int:
     broker.marker.end(begun)
     if missing:
         log.warning("Redis has lost %d messages; they are sent again", missing)
-    return missing
+    return restored + missing
 
 
 def _sent(*, after: int) -> Sequence[Row[Any]]:

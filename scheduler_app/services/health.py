@@ -40,8 +40,7 @@ def _database() -> str:
 
 
 def _broker() -> str:
-    broker.ping()
-    return "ok"
+    return broker.status()
 
 
 def _migrations() -> str:

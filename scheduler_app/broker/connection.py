@@ -1,0 +1,41 @@
+"""Connections to Redis that wait for a known time, the Lua scripts, and how much goes over at once."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.commands.core import Script
+from redis.retry import Retry
+
+T = TypeVar("T")
+
+BATCH = 1000  # messages or ids that one round trip carries
+
+
+def connect(url: str, *, retries: int, timeout: float) -> redis.Redis:
+    """A client that waits for so many seconds for an answer."""
+    # redis-py's own defaults would wait for minutes, and a web request with them. A timeout is never tried again.
+    retry = Retry(NoBackoff(), retries, supported_errors=(redis.ConnectionError,))
+    return redis.Redis.from_url(url, socket_connect_timeout=min(1, timeout), socket_timeout=timeout, retry=retry)
+
+
+def script(client: redis.Redis, name: str) -> Script:
+    """The script in the file of that name.
+
+    One that begins with `#!lua flags=allow-oom` also writes while Redis is full: it frees memory, or takes next to
+    none.
+    """
+    return client.register_script(Path(__file__).with_name(f"{name}.lua").read_bytes())
+
+
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+def flat(rows: Iterable[Iterable[T]]) -> list[T]:
+    return [value for row in rows for value in row]

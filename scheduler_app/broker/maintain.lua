@@ -1,0 +1,54 @@
+#!lua flags=allow-oom
+-- maintain(KEYS = {namespace}, ARGV = {heartbeat timeout, dead letter's life, queue, queue, ...}; both in milliseconds)
+--   -> 1, or 0 when it skipped a round
+--
+-- Gives back what dead workers had pulled, and deletes old dead letters, as Dramatiq's own maintenance would. All
+-- times are Redis' own. Of each set it takes no more than a part at once: the rest is for the next round.
+--
+-- When Redis, or whoever calls this, has stood still, or Redis' clock was set, every heartbeat may look old: the
+-- workers get a round to renew them. When the last round was stands in $namespace:__maintained__.
+
+local namespace, timeout, life = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local heartbeats, maintained = namespace .. ':__heartbeats__', namespace .. ':__maintained__'
+local part = 1000
+local forgotten = 3600 * 1000 -- a dead worker stays known so long: it may have pulled from queues that are not ours
+local time = redis.call('time')
+local now = time[1] * 1000 + math.floor(time[2] / 1000) -- milliseconds
+
+-- Such a heartbeat would look young for too long. It is of before Redis' clock was set back, or of a foreign clock.
+for _, worker in ipairs(redis.call('zrangebyscore', heartbeats, string.format('(%d', now), '+inf')) do
+  redis.call('zadd', heartbeats, now, worker)
+end
+
+local last = tonumber(redis.call('get', maintained) or 0)
+redis.call('set', maintained, now)
+if now < last or now - last > timeout / 2 then
+  return 0
+end
+
+local back = 0
+for _, worker in ipairs(redis.call('zrangebyscore', heartbeats, 0, now - timeout)) do
+  for i = 3, #ARGV do
+    local list = namespace .. ':' .. ARGV[i]
+    for _, id in ipairs(redis.call('spop', namespace .. ':__acks__.' .. worker .. '.' .. ARGV[i], part)) do
+      if redis.call('hexists', list .. '.msgs', id) == 1 then
+        redis.call('rpush', list, id)
+        back = back + 1
+      end
+    end
+  end
+end
+if back > 0 then
+  redis.call('publish', namespace .. ':__wake_up__', back)
+end
+redis.call('zremrangebyscore', heartbeats, 0, now - timeout - forgotten)
+
+for i = 3, #ARGV do
+  local dead = namespace .. ':' .. ARGV[i] .. '.XQ'
+  local old = redis.call('zrangebyscore', dead, 0, now - life, 'limit', 0, part)
+  if #old > 0 then
+    redis.call('zrem', dead, unpack(old))
+    redis.call('hdel', dead .. '.msgs', unpack(old))
+  end
+end
+return 1
