@@ -9,6 +9,7 @@ import dramatiq
 import pytest
 import redis
 from dramatiq import Message, MessageProxy
+from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ActorNotFound
 
 from scheduler_app.broker import ANY_OPERATION, Delivery, GiveBack, WorkerBroker, queue_name
@@ -225,6 +226,52 @@ def test_what_a_living_worker_has_pulled_stays(valkey: Valkey) -> None:
 
     eventually(keep)
     assert keeper.waiting() == [0] * 10
+
+
+@pytest.mark.parametrize("ahead", [-60, 86_400])
+def test_a_worker_whose_clock_is_wrong_is_alive_while_it_shows_so(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    alive, keeper = (WorkerBroker(valkey.url, heartbeat_timeout=300) for _ in range(2))
+    keeper.maintain()
+    with monkeypatch.context() as clock:
+        clock.setattr("dramatiq.common.time", lambda: time.time() + ahead)
+        deliver(alive)
+    assert keeper.maintain()
+    assert keeper.waiting()[5] == 0
+    assert eventually(lambda: keeper.maintain() and keeper.waiting()[5] == 1), "it is dead since"
+
+
+def test_a_heartbeat_of_the_future_counts_from_now(valkey: Valkey) -> None:
+    dead, keeper = (WorkerBroker(valkey.url, heartbeat_timeout=300) for _ in range(2))
+    deliver(dead)
+    valkey.client.zadd("dramatiq:__heartbeats__", {dead.broker_id: 1000 * (time.time() + 86_400)})
+    assert eventually(lambda: keeper.maintain() and keeper.waiting()[5] == 1)
+
+
+def test_what_a_stock_worker_had_pulled_comes_back(valkey: Valkey) -> None:
+    stock, keeper = RedisBroker(client=valkey.client, middleware=[]), WorkerBroker(valkey.url, heartbeat_timeout=300)
+    keeper.publish(deliveries(2))
+    assert len(stock.do_fetch("tasks.p5", 2)) == 2
+    stock.do_ack("tasks.p5", "1.0")
+    assert eventually(lambda: keeper.maintain() and keeper.waiting()[5] == 1)
+    assert [message_id for _, message_id, _ in pull(keeper, 2)] == ["2.0"]
+
+
+def test_old_dead_letters_are_deleted(broker: WorkerBroker, valkey: Valkey) -> None:
+    message = deliver(broker)
+    broker.consume("tasks.p5").nack(message)
+    assert not broker.maintain()
+    assert broker.maintain()
+    assert valkey.client.hlen("dramatiq:tasks.p5.XQ.msgs") == 1
+    broker.dead_message_ttl = 1
+    assert eventually(lambda: broker.maintain() and not valkey.client.exists("dramatiq:tasks.p5.XQ.msgs"))
+    assert not valkey.client.exists("dramatiq:tasks.p5.XQ")
+
+
+def test_maintenance_goes_on_where_another_scheduler_left_off(valkey: Valkey) -> None:
+    first, second = (WorkerBroker(valkey.url, heartbeat_timeout=60_000) for _ in range(2))
+    assert [first.maintain(), second.maintain()] == [False, True]
 
 
 def test_maintenance_skips_the_round_after_a_pause(valkey: Valkey) -> None:
