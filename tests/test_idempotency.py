@@ -1,16 +1,18 @@
 """The Idempotency-Key header."""
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import update
+from sqlalchemy import delete, func, select, update
 
 from scheduler_app.extensions import db
-from scheduler_app.models import IdempotencyKey
+from scheduler_app.models import IdempotencyKey, Task
 
+ROUNDS = 20
 BODIES: dict[str, Any] = {
     "/tasks/": {"operation": "4+7"},
     "/tasks/batch-request/": [{"operation": "4+7"}, {"operation": "4+"}],
@@ -20,6 +22,29 @@ BODIES: dict[str, Any] = {
 
 def post(client: FlaskClient, path: str, body: Any = None, key: str = "one") -> Any:
     return client.post(path, json=BODIES[path] if body is None else body, headers={"Idempotency-Key": key})
+
+
+def expire_keys(client: FlaskClient) -> None:
+    with client.application.app_context():
+        old = datetime.now(UTC) - timedelta(hours=24, seconds=1)
+        db.session.execute(update(IdempotencyKey).values(created_at=old))
+        db.session.commit()
+
+
+def forget_keys(client: FlaskClient) -> None:
+    with client.application.app_context():
+        db.session.execute(delete(IdempotencyKey))
+        db.session.commit()
+
+
+def newest_task(client: FlaskClient) -> int:
+    task_id: int = client.get("/tasks/", query_string={"limit": 1}).json[0]["task_id"]
+    return task_id
+
+
+def count_tasks(client: FlaskClient) -> int:
+    with client.application.app_context():
+        return db.session.scalars(select(func.count(Task.task_id))).one()
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -55,10 +80,7 @@ def test_a_refused_request_does_not_use_up_its_key(client: FlaskClient) -> None:
 
 def test_after_24_hours_the_key_is_new(client: FlaskClient) -> None:
     first = post(client, "/tasks/")
-    with client.application.app_context():
-        old = datetime.now(UTC) - timedelta(hours=24, seconds=1)
-        db.session.execute(update(IdempotencyKey).values(created_at=old))
-        db.session.commit()
+    expire_keys(client)
     assert post(client, "/tasks/").json["task_id"] != first.json["task_id"]
 
 
@@ -69,24 +91,32 @@ def test_a_key_that_is_none_is_refused(client: FlaskClient, key: str) -> None:
     assert client.get("/tasks/").json == []
 
 
-def test_many_at_the_same_moment_create_once(client: FlaskClient) -> None:
+@pytest.mark.parametrize("make_new", [forget_keys, expire_keys])
+def test_of_many_at_the_same_moment_one_creates(client: FlaskClient, make_new: Callable[[FlaskClient], None]) -> None:
+    post(client, "/tasks/")
+    for posted in range(2, ROUNDS + 2):
+        make_new(client)
+        answers = post_at_once(client, threading.Barrier(8))
+        assert {answer.status_code for answer in answers} == {202}
+        assert {answer.json["task_id"] for answer in answers} == {newest_task(client)}
+        assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 7
+        assert count_tasks(client) == posted
+
+
+def post_at_once(client: FlaskClient, gate: threading.Barrier) -> list[Any]:
     answers: list[Any] = []
-    gate = threading.Barrier(6)
 
     def repeat() -> None:
         own = client.application.test_client()
         gate.wait()
         answers.append(post(own, "/tasks/"))
 
-    threads = [threading.Thread(target=repeat) for _ in range(6)]
+    threads = [threading.Thread(target=repeat) for _ in range(gate.parties)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert {answer.status_code for answer in answers} == {202}
-    assert len({answer.json["task_id"] for answer in answers}) == 1
-    assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 5
-    assert len(client.get("/tasks/").json) == 1
+    return answers
 
 
 @pytest.mark.parametrize("call", ["trigger", "backfill"])

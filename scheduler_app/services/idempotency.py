@@ -1,7 +1,8 @@
 """A request that is repeated with the same Idempotency-Key is answered as before, and does nothing again.
 
 The key is kept in the transaction of what it guards. Of two at the same moment the second waits for the first at the
-unique constraint, and then finds its answer.
+unique constraint, and then finds its answer. A key that has expired is taken over in the same way: the database decides
+which transaction does so.
 """
 
 from collections.abc import Callable
@@ -9,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import delete, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select
 
+from scheduler_app.database import insert
 from scheduler_app.errors import Invalid
 from scheduler_app.extensions import db
 from scheduler_app.models import IdempotencyKey
@@ -34,13 +35,14 @@ class Once(Generic[T]):
     render: Callable[[T], dict[str, Any]]  # {body, status, headers}
 
     def keep(self, created: T, *, now: datetime) -> None:
-        """Part of the caller's transaction; raises Repeated when the key is taken."""
-        row = {"key": self.key, "fingerprint": self.fingerprint, "answer": self.render(created), "created_at": now}
-        try:
-            db.session.execute(insert(IdempotencyKey), row)
-        except IntegrityError:
+        """Part of the caller's transaction; raises Repeated when the key is taken, unless it has expired."""
+        row = {"fingerprint": self.fingerprint, "answer": self.render(created), "created_at": now}
+        statement = insert(IdempotencyKey).values(key=self.key, **row)
+        expired = IdempotencyKey.created_at <= now - KEPT_FOR
+        take_over = statement.on_conflict_do_update(index_elements=["key"], set_=row, where=expired)
+        if db.session.scalar(take_over.returning(IdempotencyKey.key)) is None:
             db.session.rollback()
-            raise Repeated from None
+            raise Repeated
 
 
 def answered(key: str, fingerprint: str, *, now: datetime) -> dict[str, Any] | None:
@@ -51,11 +53,7 @@ def answered(key: str, fingerprint: str, *, now: datetime) -> dict[str, Any] | N
     columns = IdempotencyKey.fingerprint, IdempotencyKey.answer, IdempotencyKey.created_at
     known = db.session.execute(select(*columns).where(IdempotencyKey.key == key)).first()
     db.session.rollback()  # what follows writes, and must not begin as a reader
-    if known is None:
-        return None
-    if known.created_at <= now - KEPT_FOR:
-        db.session.execute(delete(IdempotencyKey).where(IdempotencyKey.key == key))
-        db.session.commit()
+    if known is None or known.created_at <= now - KEPT_FOR:
         return None
     if known.fingerprint != fingerprint:
         message = "Has come with another request; a key is for one request and its repetitions."
