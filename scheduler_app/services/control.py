@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Update, null, select, true, update
+from sqlalchemy import Row, case, literal, null, select
 
 from scheduler_app.database import begin_write
 from scheduler_app.errors import WrongState
 from scheduler_app.extensions import db
-from scheduler_app.models import WAITING, Status, Task
+from scheduler_app.models import WAITING, Status, Task, UTCDateTime
 from scheduler_app.services import dispatch, tasks
+from scheduler_app.services.row_locks import update_tasks
 
 CANCELLABLE = (*WAITING, Status.STARTED)
 RETRIABLE = (Status.ERROR, Status.CANCELLED)
@@ -28,13 +29,14 @@ def cancel(task_id: int, *, now: datetime) -> Task:
 
 def cancel_all(task_ids: Sequence[int], *, now: datetime) -> set[int]:
     """As cancel, for many; those that have finished are left alone. Returns whom it reached. The caller commits."""
-    chosen = Task.task_id.in_(task_ids)
-    # Running ones first: a task that fails in between is waiting by the time of the second statement.
-    running = _update(chosen, Task.status == Status.STARTED).values(cancel_requested=true())
-    waiting = _update(chosen, Task.status.in_(WAITING)).values(status=Status.CANCELLED, finished_at=now)
-    return {
-        task_id for statement in (running, waiting) for task_id in db.session.scalars(statement.returning(Task.task_id))
-    }
+    # One statement, whatever the status: a worker may begin a task between two.
+    runs = Task.status == Status.STARTED
+    statement = update_tasks(Task.task_id.in_(task_ids), Task.status.in_(CANCELLABLE)).values(
+        status=case((runs, Status.STARTED), else_=Status.CANCELLED),
+        finished_at=case((runs, null()), else_=literal(now, UTCDateTime())),
+        cancel_requested=runs,
+    )
+    return set(db.session.scalars(statement.returning(Task.task_id)))
 
 
 def cancel_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> list[int]:
@@ -60,7 +62,7 @@ def retry_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> lis
 
 
 def _start_again(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
-    statement = _update(Task.task_id.in_(task_ids), Task.status.in_(RETRIABLE)).values(
+    statement = update_tasks(Task.task_id.in_(task_ids), Task.status.in_(RETRIABLE)).values(
         status=Status.PENDING,
         claims=Task.claims + 1,  # a message of its own: the one before may be about to be acknowledged
         attempts=0,
@@ -79,7 +81,3 @@ def _start_again(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
 def _oldest(filters: dict[str, Any], statuses: Sequence[Status], limit: int) -> list[int]:
     query = tasks.filtered(select(Task.task_id), filters)
     return list(db.session.scalars(query.where(Task.status.in_(statuses)).order_by(Task.task_id).limit(limit)))
-
-
-def _update(*conditions: ColumnElement[bool]) -> Update:
-    return update(Task).where(*conditions).execution_options(synchronize_session=False)

@@ -12,12 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from redis import RedisError
-from sqlalchemy import Row, select, tuple_, update
+from sqlalchemy import Row, select, tuple_
 
 from scheduler_app.broker import Delivery, NotAsked, message_id
 from scheduler_app.config import PRIORITIES
 from scheduler_app.extensions import broker, db
 from scheduler_app.models import WAITING, Task
+from scheduler_app.services.row_locks import update_tasks
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +115,7 @@ def _mark(tasks: Sequence[Row[Any]], *, enqueued_at: datetime | None) -> None:
     # claims as well: a task that has failed in between waits for another message than the one meant.
     sent = [(task.task_id, task.claims) for task in tasks]
     db.session.execute(
-        update(Task)
-        .where(tuple_(Task.task_id, Task.claims).in_(sent), Task.status.in_(WAITING))
-        .values(enqueued_at=enqueued_at)
-        .execution_options(synchronize_session=False)
+        update_tasks(tuple_(Task.task_id, Task.claims).in_(sent), Task.status.in_(WAITING)).values(
+            enqueued_at=enqueued_at
+        )
     )

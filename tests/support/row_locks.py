@@ -1,0 +1,12 @@
+"""How a test sees that a transaction waits for a row of another's, on PostgreSQL."""
+
+import psycopg
+
+from tests.support.processes import eventually
+
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+
+def wait_until_blocked(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as look:
+        eventually(lambda: look.execute(WAITING).fetchone() != (0,))
