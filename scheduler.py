@@ -81,7 +81,7 @@ def duties(scan_interval: float) -> list[tuple[Duty, float]]:
 def perform(app: Flask, duty: Duty) -> None:
     try:
         with app.app_context():  # leaving it rolls back, which can fail as well
-            while duty(now=datetime.now(UTC)):
+            while database.tried_again(duty)(now=datetime.now(UTC)):
                 pass
     except (SQLAlchemyError, RedisError) as error:
         log.warning("%s is tried again at the next scan: %s", duty.__name__, error)

@@ -1,12 +1,13 @@
 """The HTTP API: its specification, its blueprints and what holds for every request."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flask_smorest
 from flask import Flask
 from werkzeug.routing import IntegerConverter
 
-from scheduler_app import errors
+from scheduler_app import database, errors
 from scheduler_app.api import health, metrics, operations, swagger, task_schedules, tasks, workers
 from scheduler_app.api.guard import register_guard
 from scheduler_app.api.problems import ErrorAnswers, register_responses
@@ -61,3 +62,5 @@ def register_api(app: Flask) -> None:
         api.register_blueprint(resource.blp)
     app.register_blueprint(swagger.blp)
     register_guard(app)
+    views: Mapping[str, Callable[..., Any]] = app.view_functions
+    app.view_functions = {endpoint: database.tried_again(view) for endpoint, view in views.items()}

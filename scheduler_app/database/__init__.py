@@ -3,7 +3,7 @@
 from scheduler_app.database.cursors import ThreadCursors
 from scheduler_app.database.engines import DIRECT, direct_options, engine_options, prepare
 from scheduler_app.database.rows import as_table, insert, parameters, sqlite_time
-from scheduler_app.database.transactions import begin_write, clock
+from scheduler_app.database.transactions import begin_write, clock, tried_again
 
 __all__ = [
     "DIRECT",
@@ -17,4 +17,5 @@ __all__ = [
     "parameters",
     "prepare",
     "sqlite_time",
+    "tried_again",
 ]

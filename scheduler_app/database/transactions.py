@@ -1,10 +1,18 @@
 """A transaction that writes, and the time that all processes share."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
+from scheduler_app.database.failures import is_victim
 from scheduler_app.extensions import db
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def begin_write() -> None:
@@ -14,6 +22,22 @@ def begin_write() -> None:
     """
     db.session.rollback()
     db.session.connection(execution_options={"sqlite_begin": "BEGIN IMMEDIATE"})
+
+
+def tried_again(function: Callable[P, T]) -> Callable[P, T]:
+    """Calls it once more when the database has rolled its transaction back so that another could go on."""
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except DBAPIError as error:
+            if not is_victim(error):
+                raise
+        db.session.rollback()
+        return function(*args, **kwargs)
+
+    return wrapper
 
 
 def clock() -> datetime:

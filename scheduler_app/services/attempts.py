@@ -12,9 +12,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, CursorResult, case, insert, literal, null, select, update
 
+from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import Failure, Status, Task, UTCDateTime
 from scheduler_app.operations import PermanentError
+from scheduler_app.services.row_locks import lock_schedules
 from scheduler_app.services.task_schedules import pause_after_failure
 
 MAX_BACKOFF = 600.0  # seconds
@@ -43,6 +45,9 @@ def fail(attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | N
 
     Keeps the error in any case. False when the task has moved on without this attempt.
     """
+    begin_write()
+    if _is_last(attempt, error):
+        lock_schedules([attempt.task_id])
     won = record_failure(attempt, error, progress=progress, now=now)
     db.session.commit()
     return won
@@ -51,10 +56,11 @@ def fail(attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | N
 def record_failure(
     attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | None = None, now: datetime
 ) -> bool:
-    """As fail; the caller commits."""
+    """As fail; the caller has locked the schedule that this may pause, and commits."""
     described = {"type": type(error).__name__[:200], "message": _printable(str(error))[:MAX_MESSAGE]}
     values: dict[str, Any]
-    if isinstance(error, PermanentError) or attempt.number > attempt.max_retries:
+    last = _is_last(attempt, error)
+    if last:
         values = {"status": _unless_cancelled(Status.ERROR), "finished_at": now}
     else:
         values = {
@@ -66,8 +72,13 @@ def record_failure(
     won = _finish(attempt, progress, error=described, cancel_requested=False, **values)
     if won:
         _keep(attempt, described, error, now)
-        pause_after_failure(attempt.task_id)
+        if last:
+            pause_after_failure(attempt.task_id)
     return won
+
+
+def _is_last(attempt: Attempt, error: BaseException) -> bool:
+    return isinstance(error, PermanentError) or attempt.number > attempt.max_retries
 
 
 def _unless_cancelled(status: Status) -> Any:
@@ -101,9 +112,17 @@ def _finish(attempt: Attempt, progress: dict[str, Any] | None, **values: Any) ->
 
 
 def started(*conditions: ColumnElement[bool]) -> list[Attempt]:
-    """The attempts that the task table counts as running, under these conditions; locked, as far as no other has."""
+    """The attempts that the task table counts as running, under these conditions; locked, as far as no other has.
+
+    The schedules that their failure may pause are locked before them.
+    """
+    running = Task.status == Status.STARTED, *conditions
+    task_ids = db.session.scalars(select(Task.task_id).where(*running)).all()
+    if not task_ids:
+        return []
+    lock_schedules(task_ids)
     query = select(Task.task_id, Task.claims, Task.attempts, Task.max_retries, Task.operation, Task.params)
-    query = query.where(Task.status == Status.STARTED, *conditions).with_for_update(skip_locked=True)
+    query = query.where(Task.task_id.in_(task_ids), *running).with_for_update(skip_locked=True)
     return [Attempt(*row) for row in db.session.execute(query)]
 
 

@@ -4,9 +4,12 @@ First workers, then schedules, then tasks; among each, in the order of their ids
 not wait for it: it skips what is locked.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy import ColumnElement, Update, select, update
 
-from scheduler_app.models import Task
+from scheduler_app.extensions import db
+from scheduler_app.models import Task, TaskSchedule
 
 
 def update_tasks(*conditions: ColumnElement[bool]) -> Update:
@@ -16,3 +19,11 @@ def update_tasks(*conditions: ColumnElement[bool]) -> Update:
     """
     chosen = select(Task.task_id).where(*conditions).order_by(Task.task_id).with_for_update()
     return update(Task).where(Task.task_id.in_(chosen)).execution_options(synchronize_session=False)
+
+
+def lock_schedules(task_ids: Sequence[int]) -> None:
+    """Those that these tasks may pause by their failure. To be called before any of the tasks is locked."""
+    of_tasks = select(Task.task_schedule_id).where(Task.task_id.in_(task_ids))
+    chosen = TaskSchedule.task_schedule_id.in_(of_tasks), TaskSchedule.pause_on_failure
+    query = select(TaskSchedule.task_schedule_id).where(*chosen).order_by(TaskSchedule.task_schedule_id)
+    db.session.execute(query.with_for_update())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Delete, delete, func, select, tuple_
 
 from scheduler_app.database import insert
 from scheduler_app.extensions import db
@@ -23,8 +23,16 @@ def record_scan(*, now: datetime, seconds: float, lags: list[timedelta]) -> None
         latest["lag_seconds"] = max(lags).total_seconds()
     statement = insert(Scheduler).values(**_identity(), **latest)
     db.session.execute(statement.on_conflict_do_update(index_elements=["host", "pid"], set_=latest))
-    db.session.execute(delete(Scheduler).where(Scheduler.scanned_at < now - FORGOTTEN_AFTER))
+    db.session.execute(_forget(now - FORGOTTEN_AFTER))
     db.session.commit()
+
+
+def _forget(silent_since: datetime) -> Delete:
+    # This process's own row is locked: another's must not be waited for.
+    key = tuple_(Scheduler.host, Scheduler.pid)
+    silent = select(Scheduler.host, Scheduler.pid).where(Scheduler.scanned_at < silent_since)
+    forgotten = delete(Scheduler).where(key.in_(silent.with_for_update(skip_locked=True)))
+    return forgotten.execution_options(synchronize_session=False)
 
 
 def leave() -> None:

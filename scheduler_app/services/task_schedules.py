@@ -13,6 +13,7 @@ from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task, TaskSchedule
 from scheduler_app.recurrence import InvalidRule, Rule
 from scheduler_app.services.idempotency import Once
+from scheduler_app.services.row_locks import update_tasks
 
 KINDS = (("every_x_days", "every_x_hours"), ("cron",), ("rrule",))  # of rule, by the fields that give it
 RULE_FIELDS = (*(field for kind in KINDS for field in kind), "timezone", "start_at")
@@ -91,7 +92,9 @@ def change(task_schedule_id: int, *, now: datetime, **fields: Any) -> TaskSchedu
 
 def remove(task_schedule_id: int) -> None:
     """Its tasks stay, without schedule."""
-    db.session.delete(lock(task_schedule_id))
+    schedule = lock(task_schedule_id)
+    db.session.execute(update_tasks(Task.task_schedule_id == task_schedule_id).values(task_schedule_id=None))
+    db.session.delete(schedule)
     db.session.commit()
 
 
@@ -113,12 +116,17 @@ def resume(task_schedule_id: int, *, now: datetime) -> TaskSchedule:
 
 
 def pause_after_failure(task_id: int) -> None:
-    """To be called in the transaction in which a task ends in ERROR: pauses its schedule, if that asks for it."""
+    """To be called in the transaction in which a task ends in ERROR: pauses its schedule, if that asks for it.
+
+    The schedule was locked before the task, if it asked for it then. One that was not locked is not waited for now.
+    """
     failed = select(Task.task_schedule_id).where(Task.task_id == task_id, Task.status == Status.ERROR)
+    asks = select(TaskSchedule.task_schedule_id).where(
+        TaskSchedule.task_schedule_id.in_(failed), TaskSchedule.pause_on_failure, ~TaskSchedule.paused
+    )
     db.session.execute(
         update(TaskSchedule)
-        .where(TaskSchedule.task_schedule_id == failed.scalar_subquery())
-        .where(TaskSchedule.pause_on_failure, ~TaskSchedule.paused)
+        .where(TaskSchedule.task_schedule_id.in_(asks.with_for_update(skip_locked=True)))
         .values(paused=True, pause_note=f"Task {task_id} ended in ERROR.", next_run_at=None)
         .execution_options(synchronize_session=False)
     )

@@ -34,8 +34,8 @@ def beat(worker: dict[str, Any], *, now: datetime) -> None:
 def leave(worker_id: str, *, now: datetime) -> None:
     """For a worker that ends: its row goes, and what it has not finished is begun again elsewhere."""
     begin_write()
-    _abandon(attempts.started(Task.worker_id == worker_id), "The worker was stopped before the attempt was done.", now)
     db.session.execute(delete(Worker).where(Worker.worker_id == worker_id))
+    _abandon(attempts.started(Task.worker_id == worker_id), "The worker was stopped before the attempt was done.", now)
     db.session.commit()
 
 
@@ -64,7 +64,8 @@ class Reaper:
         if not self._trusted():
             return 0
         begin_write()
-        db.session.execute(delete(Worker).where(Worker.seen_at < now - DEAD_AFTER))
+        silent = select(Worker.worker_id).where(Worker.seen_at < now - DEAD_AFTER)
+        db.session.execute(delete(Worker).where(Worker.worker_id.in_(silent.with_for_update(skip_locked=True))))
         alive = exists().where(Worker.worker_id == Task.worker_id)
         lost = attempts.started(~alive, Task.started_at < now - SETTLED)
         _abandon(lost, "The worker that ran the attempt was lost: it was killed, or silent for too long.", now)

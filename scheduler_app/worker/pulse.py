@@ -98,7 +98,7 @@ def _hear_cancellations(tasks: list[RunningTask]) -> None:
 
 
 def _write_progress(tasks: list[RunningTask]) -> None:
-    for task in tasks:
+    for task in sorted(tasks, key=lambda task: task.task_id):  # as everybody locks them
         if progress := task.take_progress():
             attempts.save_progress(task.record, progress)
     db.session.commit()

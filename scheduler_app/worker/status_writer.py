@@ -26,10 +26,20 @@ CLAIM = """
     WHERE task_id = ? AND claims = ? AND status IN ('PENDING', 'RETRYING')
     RETURNING attempts, max_retries, operation, params
 """
+
 BOTH = (
-    f"WITH succeeded AS ({SUCCEED}), claimed AS ({CLAIM}) SELECT succeeded.task_id, claimed.*"  # noqa: S608
+    "WITH {} SELECT succeeded.task_id, claimed.*"
     " FROM (VALUES (0)) AS always LEFT JOIN succeeded ON TRUE LEFT JOIN claimed ON TRUE"
-).replace("?", "%s")
+)
+
+
+def _after(done: str, change: str) -> str:
+    """The change, made to wait until the one with that name is complete."""
+    return change.replace("RETURNING", f"AND (SELECT count(*) FROM {done}) >= 0 RETURNING")  # noqa: S608
+
+
+SUCCEED_FIRST = BOTH.format(f"succeeded AS ({SUCCEED}), claimed AS ({_after('succeeded', CLAIM)})").replace("?", "%s")
+CLAIM_FIRST = BOTH.format(f"claimed AS ({CLAIM}), succeeded AS ({_after('claimed', SUCCEED)})").replace("?", "%s")
 
 Message = tuple[int, int]  # the task's id and how often it was claimed before
 
@@ -90,7 +100,12 @@ class StatusWriter:
 
 
 def _on_postgresql(cursor: Any, success: Sequence[Any], claim: Sequence[Any]) -> Sequence[Any]:
-    row: Sequence[Any] = cursor.execute(BOTH, (*success, *claim), prepare=True).fetchone()
+    *_, ended, _ = success
+    *_, begun, _ = claim
+    # In the order of their ids, as everybody locks tasks.
+    claim_first = ended and begun and int(begun) < int(ended)
+    text, values = (CLAIM_FIRST, (*claim, *success)) if claim_first else (SUCCEED_FIRST, (*success, *claim))
+    row: Sequence[Any] = cursor.execute(text, values, prepare=True).fetchone()
     return row
 
 

@@ -7,6 +7,6 @@ from tests.support.processes import eventually
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
-def wait_until_blocked(url: str) -> None:
+def wait_until_blocked(url: str, *, transactions: int = 1) -> None:
     with psycopg.connect(url, autocommit=True) as look:
-        eventually(lambda: look.execute(WAITING).fetchone() != (0,))
+        eventually(lambda: look.execute(WAITING).fetchone() == (transactions,))
