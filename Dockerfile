@@ -16,5 +16,5 @@ COPY --from=build /app /app
 WORKDIR /app
 USER 10001
 EXPOSE 8000
-CMD ["gunicorn", "--bind=0.0.0.0:8000", "--worker-class=gthread", "--threads=8", "--keep-alive=5", \
+CMD ["gunicorn", "--bind=0.0.0.0:8000", "--worker-class=gthread", "--threads=32", "--keep-alive=5", \
      "--no-control-socket", "wsgi:app"]

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app import create_app, database, logs
 from scheduler_app.config import Settings
+from scheduler_app.database import failures
 from scheduler_app.extensions import broker
 from scheduler_app.services import dispatch, firing, retention, schedulers
 from scheduler_app.services.workers import Reaper
@@ -83,10 +84,9 @@ def perform(app: Flask, duty: Duty) -> None:
         with app.app_context():  # leaving it rolls back, which can fail as well
             while database.tried_again(duty)(now=datetime.now(UTC)):
                 pass
-    except (SQLAlchemyError, RedisError) as error:
-        log.warning("%s is tried again at the next scan: %s", duty.__name__, error)
-    except Exception:
-        log.exception("%s failed; it is tried again at the next scan", duty.__name__)
+    except Exception as error:
+        away = isinstance(error, RedisError) or failures.is_outage(error)
+        log.warning("%s failed; it is tried again at the next scan: %s", duty.__name__, error, exc_info=not away)
 
 
 if __name__ == "__main__":

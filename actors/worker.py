@@ -4,7 +4,6 @@ import logging
 from typing import Any
 
 import dramatiq
-from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app import create_app, logs, operations
 from scheduler_app.broker import ANY_OPERATION, FairScheduling, GiveBack, WorkerBroker, queue_name
@@ -24,9 +23,12 @@ worker_id = broker.broker_id  # in the table of workers as in Redis
 def run(task_id: int, claims: int) -> None:
     try:
         executor.run((task_id, claims))
-    except SQLAlchemyError as error:
+    except GiveBack:
+        raise
+    except Exception:
         # An acknowledged message is gone for good; one that comes again does nothing if the status was written.
-        log.warning("task %d: message %d is given back: %s", task_id, claims, error)
+        log.exception("task %d: message %d is given back", task_id, claims)
+        executor.stopping.wait(1)  # it may come back at once
         raise GiveBack from None
 
 

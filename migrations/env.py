@@ -1,11 +1,13 @@
 """Runs the migrations on the application's own engine: `flask --app wsgi db upgrade`."""
 
+import math
+
 from alembic import context
 from flask import current_app
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from scheduler_app import models
+from scheduler_app import database, models
 from scheduler_app.database.failures import is_outage
 from scheduler_app.extensions import db
 
@@ -15,12 +17,16 @@ LOCK = 7_420_137_001  # any number of ours: of several processes that migrate at
 def run_migrations() -> None:
     options = current_app.extensions["migrate"].configure_args
     # SQLite takes its lock before the first look, and does all or nothing: its driver does not begin by itself here.
-    with db.engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection:
+    with (
+        database.deadline(math.inf),  # a step may take as long as the table is large
+        db.engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection,
+    ):
         context.configure(
             connection=connection, target_metadata=models.Base.metadata, transactional_ddl=True, **options
         )
         with context.begin_transaction():
             if connection.dialect.name == "postgresql":
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
             context.run_migrations()
 

@@ -6,11 +6,14 @@ from typing import Any
 
 from flask import Flask
 from redis import RedisError
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
+from scheduler_app.database import failures
+
 log = logging.getLogger(__name__)
+
+SOON = {"Retry-After": "1"}
 
 Answer = tuple[dict[str, Any], int, dict[str, str]]
 
@@ -76,8 +79,7 @@ class Unavailable(BackbeatError):
 def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(BackbeatError, _domain_error)
     app.register_error_handler(HTTPException, _http_error)
-    for error in (OperationalError, InterfaceError, PoolTimeout):
-        app.register_error_handler(error, _database_error)
+    app.register_error_handler(SQLAlchemyError, _database_error)
     app.register_error_handler(RedisError, _broker_error)
 
 
@@ -94,16 +96,24 @@ def _http_error(error: HTTPException) -> Answer:
     return _answer(status, invalid or error.description or status.phrase, found.get("messages"), headers)
 
 
-def _database_error(error: Exception) -> Answer:
-    log.error("the database does not answer: %s", error)
-    return _answer(
-        HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer; try again.", None, {"Retry-After": "1"}
-    )
+def _database_error(error: SQLAlchemyError) -> Answer:
+    if not failures.is_outage(error):
+        raise error  # a bug: it is logged, and answered 500
+    log.error("the database cannot serve: %s", error)
+    return _domain_error(Unavailable(_meaning(error), headers=SOON))
+
+
+def _meaning(error: SQLAlchemyError) -> str:
+    if failures.is_disk_full(error):
+        return "The database's disk is full; nothing can be stored until there is space."
+    if failures.is_read_only(error):
+        return "The database is read-only; try again."
+    return "The database does not answer; try again."
 
 
 def _broker_error(error: Exception) -> Answer:
     log.error("Redis does not answer: %s", error)
-    return _answer(HTTPStatus.SERVICE_UNAVAILABLE, "Redis does not answer; try again.", None, {"Retry-After": "1"})
+    return _domain_error(Unavailable("Redis does not answer; try again.", headers=SOON))
 
 
 def _answer(status: HTTPStatus, message: str, errors: dict[str, Any] | None, headers: dict[str, str]) -> Answer:

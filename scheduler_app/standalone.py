@@ -112,7 +112,7 @@ def migrate() -> Service:
 
 
 def web(settings: Settings) -> Service:
-    size = ("--worker-class", "gthread", "--workers", str(settings.web_processes), "--threads", "8")
+    size = ("--worker-class", "gthread", "--workers", str(settings.web_processes), "--threads", "32")
     times = ("--keep-alive", "5", "--graceful-timeout", "10")
     command = python("-m", "gunicorn", "wsgi:app", "--no-control-socket", "--bind", address(settings), *size, *times)
 

@@ -9,6 +9,7 @@ from werkzeug.routing import IntegerConverter
 
 from scheduler_app import database, errors
 from scheduler_app.api import health, metrics, operations, swagger, task_schedules, tasks, workers
+from scheduler_app.api.admission import register_admission
 from scheduler_app.api.guard import register_guard
 from scheduler_app.api.problems import ErrorAnswers, register_responses
 
@@ -64,3 +65,4 @@ def register_api(app: Flask) -> None:
     register_guard(app)
     views: Mapping[str, Callable[..., Any]] = app.view_functions
     app.view_functions = {endpoint: database.tried_again(view) for endpoint, view in views.items()}
+    register_admission(app)

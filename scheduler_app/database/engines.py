@@ -6,23 +6,14 @@ from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any
 
-from sqlalchemy import Connection, Engine, ExceptionContext, event, make_url
+from sqlalchemy import Connection, Engine, event, make_url
 from sqlalchemy.exc import InvalidatePoolError
 
 from scheduler_app.config import Settings
+from scheduler_app.database.connections import use_bounded_connections
 
 DIRECT = "direct"  # the bind of the engine whose statements are transactions of their own
-BUSY_TIMEOUT = 30  # seconds that a writer on SQLite waits for the others
-GOODBYES = {"57P01", "57P02", "57P03", "25P03"}  # PostgreSQL's last words to a session: shut down, crashed, idle …
-# A server whose machine has vanished is noticed within about ten seconds.
-VANISHED = {
-    "connect_timeout": 3,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
-IDLE_TIMEOUT = 10  # seconds between two statements of a transaction, after which PostgreSQL ends it
+BUSY_TIMEOUT = 9  # seconds that a writer on SQLite waits for the others
 
 
 def engine_options(settings: Settings) -> dict[str, Any]:
@@ -38,7 +29,7 @@ def direct_options(settings: Settings) -> dict[str, Any]:
 def _connect_args(settings: Settings) -> dict[str, Any]:
     url = make_url(settings.database_url)
     if url.get_backend_name() == "postgresql":
-        return VANISHED
+        return {}
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     return {"timeout": BUSY_TIMEOUT}
@@ -50,21 +41,14 @@ def prepare(engine: Engine, *, worker: bool) -> None:
         event.listen(engine, "connect", partial(_configure_sqlite, synchronous="NORMAL" if worker else "FULL"))
         event.listen(engine, "begin", _begin_sqlite)
     else:
-        event.listen(engine, "connect", _configure_postgresql)
+        use_bounded_connections(engine)
         event.listen(engine, "checkout", _check_open)
-        event.listen(engine, "handle_error", _tell_disconnect)
 
 
 def _configure_sqlite(connection: SQLiteConnection, record: object, *, synchronous: str) -> None:
     connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver
     for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _configure_postgresql(connection: Any, record: object) -> None:
-    # What a process holds that stands still, or whose machine is gone, others wait for: the reaper among them.
-    connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}s'")
-    connection.commit()  # which does nothing where each statement is a transaction of its own
 
 
 def _check_open(connection: Any, record: object, proxy: object) -> None:
@@ -74,12 +58,6 @@ def _check_open(connection: Any, record: object, proxy: object) -> None:
         poll.register(connection.fileno(), select.POLLIN)
     if connection.closed or poll.poll(0):
         raise InvalidatePoolError
-
-
-def _tell_disconnect(context: ExceptionContext) -> None:
-    # The driver notices only at the next statement, which would be the rollback: that would fail where nobody expects.
-    if getattr(context.original_exception, "sqlstate", None) in GOODBYES:
-        context.is_disconnect = True
 
 
 def _begin_sqlite(connection: Connection) -> None:

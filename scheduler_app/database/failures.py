@@ -4,7 +4,7 @@ On PostgreSQL by SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appe
 (https://www.sqlite.org/rescode.html).
 """
 
-from sqlalchemy.exc import InterfaceError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 # Classes of SQLSTATE and whole codes. They say that the same statement can succeed later, or elsewhere.
@@ -21,8 +21,11 @@ OUTAGES = (
     "58",  # the system, such as its disk
     "XX",  # internal
 )
+# This session will not serve again, another may: it was ended, its server is read-only now, or it is not one session.
+FAREWELLS = ("25006", "25P03", "26000", "42P05", "57P01", "57P02", "57P03")
 VICTIMS = ("40001", "40P01")  # of a conflict or a deadlock that the server resolved
 OF_THE_DATA = ("22", "23", "54")  # a value that cannot be stored, a constraint, a limit such as the depth of JSON
+READ_ONLY = ("25006", "SQLITE_READONLY")
 DISK_FULL = ("53100", "SQLITE_FULL")
 SQLITE_OUTAGES = (
     "SQLITE_BUSY",
@@ -61,11 +64,19 @@ def is_victim(error: BaseException) -> bool:
     return code(error) in VICTIMS
 
 
+def is_farewell(error: BaseException) -> bool:
+    """Whether the connection that gave it is of no more use."""
+    return code(error) in FAREWELLS
+
+
+def is_read_only(error: BaseException) -> bool:
+    return code(error).startswith(READ_ONLY)
+
+
 def is_disk_full(error: BaseException) -> bool:
     return code(error) in DISK_FULL
 
 
 def _is_nameless_disconnect(error: BaseException) -> bool:
-    # A connection that could not be made, or broke: the driver has no SQLSTATE to give.
-    original = getattr(error, "orig", None)
-    return isinstance(error, SQLAlchemyError) and not code(error) and type(original).__name__ == "OperationalError"
+    # A connection that could not be made in time, or broke: the driver has no SQLSTATE to give.
+    return isinstance(error, OperationalError) and not code(error)

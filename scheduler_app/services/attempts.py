@@ -97,12 +97,13 @@ def backoff(attempt: int) -> float:
     return random.uniform(1, min(MAX_BACKOFF, 2.0**attempt))
 
 
-def _finish(attempt: Attempt, progress: dict[str, Any] | None, **values: Any) -> bool:
+def _finish(attempt: Attempt, progress: dict[str, Any] | None, *conditions: ColumnElement[bool], **values: Any) -> bool:
     if progress:
         values["progress"] = progress
     statement = (
         update(Task)
         .where(Task.task_id == attempt.task_id, Task.claims == attempt.claims, Task.status == Status.STARTED)
+        .where(*conditions)
         .values(**values)
         .execution_options(synchronize_session=False)
     )
@@ -126,9 +127,10 @@ def started(*conditions: ColumnElement[bool]) -> list[Attempt]:
     return [Attempt(*row) for row in db.session.execute(query)]
 
 
-def save_progress(attempt: Attempt, progress: dict[str, Any]) -> None:
-    """The caller commits."""
-    _finish(attempt, progress)
+def save_progress(attempt: Attempt, progress: dict[str, Any]) -> bool:
+    """The caller commits. False, too, while somebody else holds the row: nobody waits so that progress is saved."""
+    free = select(Task.task_id).where(Task.task_id == attempt.task_id).with_for_update(skip_locked=True)
+    return _finish(attempt, progress, Task.task_id.in_(free))
 
 
 def _keep(attempt: Attempt, described: dict[str, str], error: BaseException, now: datetime) -> None:

@@ -1,49 +1,90 @@
-"""Whether each part works."""
+"""Whether each part works.
 
+Each check runs in a thread of its own: of a part that hangs, the others and whoever asks must not hang too.
+"""
+
+import logging
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import datetime
 from functools import cache
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from flask import current_app
+from flask import Flask, current_app
 from redis import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from scheduler_app.database import deadline
 from scheduler_app.extensions import broker, db
 from scheduler_app.services import schedulers
 
+log = logging.getLogger(__name__)
+
+Check = Callable[[datetime], str]  # "ok", or what is wrong
+
+ANSWER_WITHIN = 0.9  # seconds for all checks, which run side by side
+GIVEN_UP_AFTER = 5.0  # seconds that a check waits for the database; meanwhile there is no other of its part
+
 
 def checks(*, now: datetime) -> dict[str, str]:
-    """By part: "ok", or what is wrong."""
-    parts: dict[str, Callable[[], str]] = {
-        "database": _database,
-        "broker": _broker,
-        "migrations": _migrations,
-        "scheduler": lambda: _scheduler(now),
-    }
-    return {name: _outcome(check) for name, check in parts.items()}
+    """By part: "ok", or what is wrong; within ANSWER_WITHIN, whatever hangs."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    probes = app.extensions.setdefault("backbeat.probes", {name: Probe(app, check) for name, check in PARTS.items()})
+    for probe in probes.values():
+        probe.begin(now)
+    return {name: probe.outcome() for name, probe in probes.items()}
 
 
-def _outcome(check: Callable[[], str]) -> str:
-    try:
-        return check()
-    except (SQLAlchemyError, RedisError) as error:
-        db.session.rollback()
-        return f"does not answer ({type(error).__name__})"
+class Probe:
+    """One part's check. At most one is under way; who asks meanwhile gets its outcome."""
+
+    def __init__(self, app: Flask, check: Check) -> None:
+        self.app = app
+        self.check = check
+        self._lock = threading.Lock()
+        self._latest: Future[str] = Future()
+        self._latest.set_result("")
+        self._began = 0.0
+
+    def begin(self, now: datetime) -> None:
+        with self._lock:
+            if self._latest.done():
+                self._latest, self._began = Future(), time.monotonic()
+                threading.Thread(target=self._perform, args=(self._latest, now), name="probe", daemon=True).start()
+
+    def outcome(self) -> str:
+        try:
+            return self._latest.result(max(0.0, self._began + ANSWER_WITHIN - time.monotonic()))
+        except TimeoutError:
+            return f"does not answer within {ANSWER_WITHIN} s"
+
+    def _perform(self, outcome: Future[str], now: datetime) -> None:
+        try:
+            with deadline(GIVEN_UP_AFTER), self.app.app_context():  # leaving it rolls back, which can fail as well
+                found = self.check(now)
+        except (SQLAlchemyError, RedisError) as error:
+            found = f"does not answer ({type(error).__name__})"
+        except Exception as error:
+            log.exception("a check failed")
+            found = f"cannot be checked ({type(error).__name__})"
+        outcome.set_result(found)
 
 
-def _database() -> str:
-    db.session.execute(text("SELECT 1"))
-    return "ok"
+def _database(now: datetime) -> str:
+    postgresql = db.engine.dialect.name == "postgresql"
+    answer = db.session.scalar(text("SHOW transaction_read_only" if postgresql else "SELECT 1"))
+    return "is read-only" if answer == "on" else "ok"
 
 
-def _broker() -> str:
+def _broker(now: datetime) -> str:
     return broker.status()
 
 
-def _migrations() -> str:
+def _migrations(now: datetime) -> str:
     with db.engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
     head = _head()
@@ -63,3 +104,11 @@ def _scheduler(now: datetime) -> str:
 @cache
 def _head() -> str | None:
     return ScriptDirectory(current_app.extensions["migrate"].directory).get_current_head()
+
+
+PARTS: dict[str, Check] = {
+    "database": _database,
+    "broker": _broker,
+    "migrations": _migrations,
+    "scheduler": _scheduler,
+}

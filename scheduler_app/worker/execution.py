@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 from flask import Flask
 from marshmallow import ValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app.broker import GiveBack
+from scheduler_app.database import failures
 from scheduler_app.extensions import db
 from scheduler_app.operations import Operation, PermanentError, lookup
 from scheduler_app.services import attempts
 from scheduler_app.services.attempts import Attempt
-from scheduler_app.worker.running import RunningTask, registered
+from scheduler_app.worker.running import RunningTask, expect, expect_no_more, registered
 from scheduler_app.worker.status_writer import Message, StatusWriter
 
 log = logging.getLogger(__name__)
@@ -44,24 +44,29 @@ class Executor:
 
     def run(self, message: Message) -> None:
         """Raises GiveBack when the database does not let go on: the message is to come again."""
-        attempt = self._claim(message)
-        if attempt is None:
-            log.info("task %d: message %d is out of date", *message)
-            return
-        with registered(attempt) as task:
-            if not self._outcome(task):
-                log.warning("task %d: attempt %d came too late, dropped", task.task_id, task.attempt)
+        expect(message[0])
+        try:
+            attempt = self._claim(message)
+            if attempt is None:
+                log.info("task %d: message %d is out of date", *message)
+                return
+            with registered(attempt) as task:
+                expect_no_more(task.task_id)
+                if not self._outcome(task):
+                    log.warning("task %d: attempt %d came too late, dropped", task.task_id, task.attempt)
+        finally:
+            expect_no_more(message[0])
 
     def _claim(self, message: Message) -> Attempt | None:
         claimed: tuple[Message, Attempt | None] | None = self._ahead.__dict__.pop("claim", None)
         if claimed and claimed[0] == message:
             return claimed[1]
-        try:
-            return self._patiently(lambda: self.writer.claim(message, now=datetime.now(UTC)), last_word=0)
-        except SQLAlchemyError:
-            log.exception("task %d: could not be claimed", message[0])
-            self.stopping.wait(1)
-            raise GiveBack from None
+
+        def claim(again: bool) -> Attempt | None:
+            return self.writer.claim(message, again=again, now=datetime.now(UTC))
+
+        # What is no outage may be wrong only here: another worker may have the rights, or the next release.
+        return self._patiently(claim, bears=failures.is_outage, last_word=0)
 
     def _outcome(self, task: RunningTask) -> bool:
         """Runs the operation and records what came of it; False when the task has moved on without this attempt."""
@@ -71,19 +76,21 @@ class Executor:
             return self._record_failure(task, error)
         try:
             return self._record_success(task, result)
-        except SQLAlchemyError as error:
+        except SQLAlchemyError as error:  # of the data: all else was borne
             return self._record_failure(task, PermanentError(f"The result cannot be stored: {error}"))
 
     def _record_success(self, task: RunningTask, result: str) -> bool:
-        following = self.following()
-
+        if following := self.following():
+            expect(following[0])
         progress = task.take_progress()
 
-        def record() -> tuple[bool, Attempt | None]:
+        def record(again: bool) -> tuple[bool, Attempt | None]:
             now = datetime.now(UTC)
-            return self.writer.succeed(task.record, result, progress=progress, following=following, now=now)
+            return self.writer.succeed(
+                task.record, result, progress=progress, following=following, again=again, now=now
+            )
 
-        won, ahead = self._patiently(record, last_word=LAST_WORD)
+        won, ahead = self._patiently(record, bears=_can_be_stored, last_word=LAST_WORD)
         self._ahead.claim = following, ahead
         return won
 
@@ -92,28 +99,43 @@ class Executor:
 
         progress = task.take_progress()
 
-        def record() -> bool:
+        def record(again: bool) -> bool:
             db.session.rollback()  # what a try before this one may have left
             return attempts.fail(task.record, error, progress=progress, now=datetime.now(UTC))
 
         with self.app.app_context():
-            return self._patiently(record, last_word=LAST_WORD)
+            return self._patiently(record, bears=_can_be_stored, last_word=LAST_WORD)
 
-    def _patiently(self, change: Callable[[], T], *, last_word: float) -> T:
-        """Does the change, and does it again until the database answers, or until last_word seconds into the stop."""
+    def _patiently(
+        self, change: Callable[[bool], T], *, bears: Callable[[SQLAlchemyError], bool], last_word: float
+    ) -> T:
+        """Does the change, and does it again until it succeeds, or until last_word seconds into the stop.
+
+        The change is told whether it is done again: an earlier try may have succeeded, and only its answer been lost.
+        Raises the error that it does not bear.
+        """
         delay = 0.1
         gave_up_at = None
+        again = False
         while True:
             try:
-                return change()
-            except (OperationalError, InterfaceError, PoolTimeout) as error:
-                log.warning("the database does not answer; again in %.1f s: %s", delay, error)
+                return change(again)
+            except SQLAlchemyError as error:
+                if not bears(error):
+                    raise
+                log.warning("the database cannot take it now; again in %.1f s: %s", delay, error)
+            again = True
             if self.stopping.wait(delay):
                 gave_up_at = gave_up_at or time.monotonic() + last_word
                 if time.monotonic() >= gave_up_at:
                     raise GiveBack
                 time.sleep(delay)
             delay = min(delay * 2, 5.0)
+
+
+def _can_be_stored(error: SQLAlchemyError) -> bool:
+    # A result may have taken hours: it waits until the database takes it, whatever is wrong there.
+    return not failures.is_of_the_data(error)
 
 
 def _perform(task: RunningTask) -> str:

@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import threading
-import time
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
@@ -12,21 +12,25 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app import database
+from scheduler_app.database import failures
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
 from scheduler_app.services import attempts, workers
-from scheduler_app.worker.running import RunningTask, running_tasks
+from scheduler_app.worker.running import RunningTask, running_tasks, tasks_here
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 0.5  # seconds
+ATTENTION = 0.5  # seconds between two looks at what was asked of the running tasks
+PATIENCE = 5.0  # seconds for one heartbeat, or one such look
 
 
-class Pulse(threading.Thread):
-    """One thread a worker process, from before it takes its first task until after its last."""
+class Pulse:
+    """Of one worker process, from before it takes its first task until after its last.
+
+    Heartbeats have a thread of their own: nothing that holds the task table or one of its rows keeps them waiting.
+    """
 
     def __init__(self, app: Flask, worker_id: str, *, threads: int, queues: list[str]) -> None:
-        super().__init__(name="pulse", daemon=True)
         self.app = app
         self.worker: dict[str, Any] = {
             "worker_id": worker_id,
@@ -36,54 +40,76 @@ class Pulse(threading.Thread):
             "queues": queues,
         }
         self._stopping = threading.Event()
-        self._next_beat = 0.0
-        self._away = False  # the database does not answer
+        self._loops = (
+            _Loop(app, self._stopping, "heartbeat", self._beat, workers.HEARTBEAT),
+            _Loop(app, self._stopping, "disown", self._disown, workers.HEARTBEAT),
+            _Loop(app, self._stopping, "attention", _attend, ATTENTION),
+        )
 
     def start(self) -> None:
         """The worker's row comes before its first task; if the database is away, within SETTLED of the first claim.
 
         It does not wait for the database: until a worker has booted, dramatiq does not stop it.
         """
-        self._perform()
-        super().start()
-
-    def run(self) -> None:
-        while not self._stopping.wait(INTERVAL):
-            self._perform()
+        self._loops[0].step()
+        for loop in self._loops:
+            loop.start()
 
     def stop(self) -> None:
         """Takes leave; when the database does not answer, the row is left to the reaper."""
         self._stopping.set()
-        self.join()
+        for loop in self._loops:
+            loop.join()
         try:
             with self.app.app_context():
                 workers.leave(self.worker["worker_id"], now=database.clock())
         except SQLAlchemyError as error:
             log.warning("could not take leave: %s", error)
 
-    def _perform(self) -> None:
-        try:
-            with self.app.app_context():  # leaving it rolls back, which can fail as well
-                if time.monotonic() >= self._next_beat:
-                    self._beat()
-                if tasks := running_tasks():
-                    _hear_cancellations(tasks)
-                    _write_progress(tasks)
-        except SQLAlchemyError as error:
-            if not self._away:
-                log.warning("the database does not answer: %s", error)
-            self._away = True
-        else:
-            self._away = False
-
     def _beat(self) -> None:
         now = database.clock()
         workers.beat({"started_at": now} | self.worker, now=now)
         self.worker.setdefault("started_at", now)
-        self._next_beat = time.monotonic() + workers.HEARTBEAT
-        here = [task.task_id for task in running_tasks()]
-        if disowned := workers.disown(self.worker["worker_id"], here, now=now):
+
+    def _disown(self) -> None:
+        if disowned := workers.disown(self.worker["worker_id"], tasks_here(), now=database.clock()):
             log.warning("%d attempts stood as this worker's without running here", disowned)
+
+
+class _Loop(threading.Thread):
+    """Takes its step again and again, whatever comes of it."""
+
+    def __init__(
+        self, app: Flask, stopping: threading.Event, name: str, act: Callable[[], None], interval: float
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self.app = app
+        self.stopping = stopping
+        self.act = act
+        self.interval = interval
+        self.failing = False
+
+    def run(self) -> None:
+        while not self.stopping.wait(ATTENTION if self.failing else self.interval):
+            self.step()
+
+    def step(self) -> None:
+        try:
+            with database.deadline(PATIENCE), self.app.app_context():  # leaving it rolls back, which can fail as well
+                self.act()
+        except Exception as error:
+            if not self.failing:
+                away = failures.is_outage(error)
+                log.warning("%s failed; it is tried again: %s", self.name, error, exc_info=not away)
+            self.failing = True
+        else:
+            self.failing = False
+
+
+def _attend() -> None:
+    if tasks := running_tasks():
+        _hear_cancellations(tasks)
+        _write_progress(tasks)
 
 
 def _hear_cancellations(tasks: list[RunningTask]) -> None:
@@ -98,7 +124,12 @@ def _hear_cancellations(tasks: list[RunningTask]) -> None:
 
 
 def _write_progress(tasks: list[RunningTask]) -> None:
-    for task in sorted(tasks, key=lambda task: task.task_id):  # as everybody locks them
-        if progress := task.take_progress():
-            attempts.save_progress(task.record, progress)
-    db.session.commit()
+    by_id = sorted(tasks, key=lambda task: task.task_id)  # the order in which everybody locks them
+    unsaved = [(task, progress) for task in by_id if (progress := task.take_progress())]
+    try:
+        saved = [task for task, progress in unsaved if attempts.save_progress(task.record, progress)]
+        db.session.commit()
+        unsaved = [(task, progress) for task, progress in unsaved if task not in saved]
+    finally:
+        for task, progress in unsaved:
+            task.return_progress(progress)

@@ -39,6 +39,10 @@ class RunningTask:
         taken, self.unsaved = self.unsaved, None
         return taken
 
+    def return_progress(self, progress: dict[str, Any]) -> None:
+        """What was taken and could not be saved; nothing when there is newer."""
+        self.unsaved = self.unsaved or progress
+
     def cancel(self) -> None:
         """Asks it to stop; asked again later, interrupts it."""
         if not self.cancelled:
@@ -48,6 +52,7 @@ class RunningTask:
 
 
 _running: dict[int, RunningTask] = {}
+_expected: set[int] = set()  # tasks that threads here claim, or have claimed, and run next
 
 
 @contextmanager
@@ -66,3 +71,17 @@ def registered(attempt: Attempt) -> Iterator[RunningTask]:
 
 def running_tasks() -> list[RunningTask]:
     return list(_running.values())
+
+
+def expect(task_id: int) -> None:
+    """Before its claim: while the database is away, it may be long until we hear whether that succeeded."""
+    _expected.add(task_id)
+
+
+def expect_no_more(task_id: int) -> None:
+    _expected.discard(task_id)
+
+
+def tasks_here() -> list[int]:
+    """Those that run here, or are about to."""
+    return [*_running.copy(), *_expected.copy()]

@@ -12,6 +12,7 @@ from typing import Any
 
 from scheduler_app.database import ThreadCursors, sqlite_time
 from scheduler_app.services.attempts import Attempt
+from scheduler_app.worker.running import running_tasks
 
 # Each text says everything about its change, on both databases; None as the task's id changes nothing.
 SUCCEED = """
@@ -25,6 +26,10 @@ CLAIM = """
     SET status = 'STARTED', claims = claims + 1, attempts = attempts + 1, started_at = ?, worker_id = ?, progress = NULL
     WHERE task_id = ? AND claims = ? AND status IN ('PENDING', 'RETRYING')
     RETURNING attempts, max_retries, operation, params
+"""
+CLAIMED = """
+    SELECT attempts, max_retries, operation, params FROM task
+    WHERE task_id = ? AND claims = ? AND status = 'STARTED' AND worker_id = ?
 """
 
 BOTH = (
@@ -53,9 +58,12 @@ class StatusWriter:
         self._sqlite = self.cursors.engine.dialect.name == "sqlite"
         self._turn = threading.Lock()  # to write to SQLite, whose own way to wait is to sleep, ever longer
 
-    def claim(self, message: Message, *, now: datetime) -> Attempt | None:
-        """The attempt, STARTED; None when the message is out of date: deleted, cancelled or claimed already."""
-        return self._write(None, None, None, message, now)[1]
+    def claim(self, message: Message, *, again: bool = False, now: datetime) -> Attempt | None:
+        """The attempt, STARTED; None when the message is out of date: deleted, cancelled or claimed already.
+
+        When it is tried again after an error, what this worker has claimed without hearing of it counts as claimed now.
+        """
+        return self._write(None, None, None, message, now)[1] or (self._find_claimed(message) if again else None)
 
     def succeed(
         self,
@@ -64,13 +72,15 @@ class StatusWriter:
         *,
         progress: dict[str, Any] | None = None,
         following: Message | None = None,
+        again: bool = False,
         now: datetime,
     ) -> tuple[bool, Attempt | None]:
         """Records the result, which is JSON, and claims the message that the thread takes up next, if there is one.
 
-        The first is False when the task has moved on without this attempt; its result is dropped.
+        The first is False when the task has moved on without this attempt; its result is dropped. Again as in claim.
         """
-        return self._write(attempt, result, json.dumps(progress) if progress else None, following, now)
+        won, ahead = self._write(attempt, result, json.dumps(progress) if progress else None, following, now)
+        return won, ahead or (self._find_claimed(following) if again and following else None)
 
     def close(self) -> None:
         """For a thread that ends."""
@@ -84,12 +94,19 @@ class StatusWriter:
         begun = map(str, message) if message else (None, None)
         execute = self._on_sqlite if self._sqlite else _on_postgresql
         with self.cursors.current() as cursor:
-            row = execute(cursor, (result, progress, now, *ended), (now, self.worker_id, *begun))
-        succeeded, number, max_retries, operation, params = row
-        if message is None or number is None:
+            succeeded, *claimed = execute(cursor, (result, progress, now, *ended), (now, self.worker_id, *begun))
+        if message is None or claimed[0] is None:
             return succeeded is not None, None
-        parsed = json.loads(params) if isinstance(params, str) else params
-        return succeeded is not None, Attempt(message[0], message[1] + 1, number, max_retries, operation, parsed)
+        return succeeded is not None, _attempt(message, claimed)
+
+    def _find_claimed(self, message: Message) -> Attempt | None:
+        task_id, claims = message
+        if any(task.task_id == task_id for task in running_tasks()):
+            return None
+        statement = CLAIMED if self._sqlite else CLAIMED.replace("?", "%s")
+        with self.cursors.current() as cursor:
+            row = cursor.execute(statement, (task_id, claims + 1, self.worker_id)).fetchone()
+        return _attempt(message, row) if row else None
 
     def _on_sqlite(self, cursor: Any, success: Sequence[Any], claim: Sequence[Any]) -> Sequence[Any]:
         with self._turn, cursor.connection:  # which commits, or rolls back
@@ -107,6 +124,12 @@ def _on_postgresql(cursor: Any, success: Sequence[Any], claim: Sequence[Any]) ->
     text, values = (CLAIM_FIRST, (*claim, *success)) if claim_first else (SUCCEED_FIRST, (*success, *claim))
     row: Sequence[Any] = cursor.execute(text, values, prepare=True).fetchone()
     return row
+
+
+def _attempt(message: Message, claimed: Sequence[Any]) -> Attempt:
+    number, max_retries, operation, params = claimed
+    parsed = json.loads(params) if isinstance(params, str) else params
+    return Attempt(message[0], message[1] + 1, number, max_retries, operation, parsed)
 
 
 def _stored(values: Sequence[Any]) -> list[Any]:

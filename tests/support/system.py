@@ -18,7 +18,7 @@ RESTART_DELAY = 0.2  # seconds until what has ended is started again
 
 
 def web_command(port: int, *, app: str = "wsgi:app", processes: int = 1) -> tuple[str, ...]:
-    size = ("--worker-class", "gthread", "--workers", str(processes), "--threads", "8")
+    size = ("--worker-class", "gthread", "--workers", str(processes), "--threads", "32")
     return ("-m", "gunicorn", app, "--no-control-socket", "--bind", f"127.0.0.1:{port}", *size)
 
 

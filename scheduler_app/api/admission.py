@@ -1,0 +1,60 @@
+"""How many requests may be inside the database at once, and for how long: one server that hangs must not stop all.
+
+It is the same below every web server. One with more than SLOTS threads keeps some for the calls that need no database.
+"""
+
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from flask import Flask, request
+
+from scheduler_app.api.guard import OPEN
+from scheduler_app.api.problems import WITHOUT_DATABASE
+from scheduler_app.database import deadline, time_left, waits
+from scheduler_app.errors import SOON, Unavailable
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+SLOTS = 6  # requests of one process inside the database
+LONGEST = 9.0  # seconds that a request waits for a slot and for PostgreSQL, together
+LOOK = 0.05  # seconds between two looks at those inside
+HELD = "backbeat.slot"
+
+
+class Admission:
+    """Around the whole application, because a request may still speak to the database after its answer is made."""
+
+    def __init__(self, app: Flask) -> None:
+        self.wsgi_app: WSGIApplication = app.wsgi_app
+        self.slots = threading.BoundedSemaphore(SLOTS)
+        app.before_request(self.enter)
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        with deadline(LONGEST):
+            try:
+                return self.wsgi_app(environ, start_response)
+            finally:
+                if environ.get(HELD):
+                    self.slots.release()
+
+    def enter(self) -> None:
+        """Under load a request waits for its turn; it is refused only when the server has kept all inside waiting."""
+        if not _needs_database(request.endpoint):
+            return
+        while not self.slots.acquire(blocking=False):
+            if waits.stuck() >= SLOTS or not time_left():
+                raise Unavailable("The database does not answer; try again.", headers=SOON)
+            if self.slots.acquire(timeout=LOOK):
+                break
+        request.environ[HELD] = True
+
+
+def _needs_database(endpoint: str | None) -> bool:
+    # Readiness, which is OPEN, asks the database in threads of its own.
+    return endpoint is not None and endpoint not in WITHOUT_DATABASE and not endpoint.startswith(OPEN)
+
+
+def register_admission(app: Flask) -> None:
+    app.wsgi_app = Admission(app)  # type: ignore[method-assign]

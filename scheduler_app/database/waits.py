@@ -1,0 +1,55 @@
+"""How long may be waited for PostgreSQL, and who waits now."""
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+PATIENCE = 15.0  # seconds that one statement may take where no deadline is set
+STUCK = 1.0  # seconds after which a wait is suspicious,
+STUCK_AGAIN = 0.05  # and once the server was silent, until it answers
+
+_until: ContextVar[float] = ContextVar("until", default=0.0)  # as time.monotonic(); 0 where no deadline is set
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """All that is waited for on PostgreSQL within it takes at most so many seconds together; math.inf for no limit."""
+    token = _until.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _until.reset(token)
+
+
+def time_left() -> float | None:
+    """Seconds that the next statement may take; None for no limit."""
+    until = _until.get()
+    if not until:
+        return PATIENCE
+    return None if until == math.inf else max(0.0, until - time.monotonic())
+
+
+class Waits:
+    """Of the threads of this process for the server; a thread waits for one answer at a time."""
+
+    def __init__(self) -> None:
+        self._began: dict[int, float] = {}  # by thread
+        self._silent = False  # the latest wait that ended did so without an answer
+
+    def begin(self) -> None:
+        self._began[threading.get_ident()] = time.monotonic()
+
+    def end(self, *, answered: bool) -> None:
+        self._began.pop(threading.get_ident(), None)
+        self._silent = not answered
+
+    def stuck(self) -> int:
+        """How many have lasted suspiciously long."""
+        since = time.monotonic() - (STUCK_AGAIN if self._silent else STUCK)
+        return sum(began < since for began in self._began.copy().values())
+
+
+waits = Waits()
