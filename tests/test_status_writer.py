@@ -12,6 +12,7 @@ from scheduler_app.extensions import db
 from scheduler_app.models import Status
 from scheduler_app.services import tasks
 from scheduler_app.services.attempts import Attempt
+from scheduler_app.worker.running import registered
 from scheduler_app.worker.status_writer import StatusWriter
 from tests.support.servers import Postgres
 
@@ -75,6 +76,29 @@ def test_the_next_task_is_claimed_although_the_success_comes_too_late(writer: St
     assert not won
     assert following
     assert columns(first)[:2] == (Status.SUCCESS, 2)
+
+
+def test_a_claim_whose_answer_was_lost_is_found_when_it_is_tried_again(writer: StatusWriter) -> None:
+    first, second = posted(2)
+    claimed = begun(writer, first)
+    assert writer.claim((first, 0), again=True, now=NOW) == claimed
+    assert writer.succeed(claimed, "2", following=(second, 0), now=NOW)[1]
+    won, ahead = writer.succeed(claimed, "2", following=(second, 0), again=True, now=NOW)
+    assert (won, ahead) == (False, Attempt(second, 1, 1, 3, "calculate", {"expression": "1+1"}))
+    assert columns(second)[2] == 1
+
+
+def test_what_another_worker_has_claimed_is_not_found(writer: StatusWriter) -> None:
+    [task_id] = posted(1)
+    with closing(StatusWriter("another worker")) as other:
+        begun(other, task_id)
+    assert writer.claim((task_id, 0), again=True, now=NOW) is None
+
+
+def test_what_runs_here_already_is_not_begun_again(writer: StatusWriter) -> None:
+    [task_id] = posted(1)
+    with registered(begun(writer, task_id)):
+        assert writer.claim((task_id, 0), again=True, now=NOW) is None
 
 
 def test_progress_that_was_not_written_yet_comes_with_the_success(writer: StatusWriter) -> None:

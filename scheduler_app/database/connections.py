@@ -3,11 +3,14 @@
 A server that is frozen, or cut off behind a device that still answers TCP, enforces no timeout: the client must.
 """
 
+import select
+import time
 from typing import Any, ClassVar
 
 import psycopg
 from psycopg.errors import ConnectionTimeout, DuplicatePreparedStatement, InvalidSqlStatementName
 from sqlalchemy import Dialect, Engine, event
+from sqlalchemy.exc import InvalidatePoolError
 
 from scheduler_app.database.failures import is_farewell
 from scheduler_app.database.waits import time_left, waits
@@ -36,6 +39,10 @@ class Connection(psycopg.Connection[Any]):
 
     prepares: ClassVar = True  # until this process meets a pooler that does not show itself as one
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._opened_at = time.monotonic()
+
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         limit = time_left() if timeout is None else timeout
         silent = False
@@ -55,6 +62,14 @@ class Connection(psycopg.Connection[Any]):
         finally:
             waits.end(answered=not silent)
 
+    def is_good(self) -> bool:
+        """As far as can be seen without a round trip: what a server said as it went away is there to be read."""
+        if self.closed or waits.silent_since(self._opened_at):
+            return False
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
     def configure(self) -> None:
         """For a new one."""
         timeouts = f"{IDLE_TIMEOUT}s", f"{STATEMENT_TIMEOUT}s"
@@ -67,6 +82,12 @@ class Connection(psycopg.Connection[Any]):
 def use_bounded_connections(engine: Engine) -> None:
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", lambda connection, _: connection.configure())
+    event.listen(engine, "checkout", _check)
+
+
+def _check(connection: Connection, record: object, proxy: object) -> None:
+    if not connection.is_good():
+        raise InvalidatePoolError
 
 
 def _connect(dialect: Dialect, record: object, arguments: list[Any], parameters: dict[str, Any]) -> Connection:

@@ -1,13 +1,11 @@
 """The engines: their pools and timeouts, and what each database needs to be safe with many processes."""
 
-import select
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, make_url
-from sqlalchemy.exc import InvalidatePoolError
 
 from scheduler_app.config import Settings
 from scheduler_app.database.connections import use_bounded_connections
@@ -42,22 +40,12 @@ def prepare(engine: Engine, *, worker: bool) -> None:
         event.listen(engine, "begin", _begin_sqlite)
     else:
         use_bounded_connections(engine)
-        event.listen(engine, "checkout", _check_open)
 
 
 def _configure_sqlite(connection: SQLiteConnection, record: object, *, synchronous: str) -> None:
     connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver
     for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _check_open(connection: Any, record: object, proxy: object) -> None:
-    """What a server that went away leaves on an idle connection is there to be read; to ask it costs a round trip."""
-    poll = select.poll()
-    if not connection.closed:
-        poll.register(connection.fileno(), select.POLLIN)
-    if connection.closed or poll.poll(0):
-        raise InvalidatePoolError
 
 
 def _begin_sqlite(connection: Connection) -> None:

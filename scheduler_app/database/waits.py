@@ -38,13 +38,20 @@ class Waits:
     def __init__(self) -> None:
         self._began: dict[int, float] = {}  # by thread
         self._silent = False  # the latest wait that ended did so without an answer
+        self._silent_from = 0.0  # when the latest of those began
 
     def begin(self) -> None:
         self._began[threading.get_ident()] = time.monotonic()
 
     def end(self, *, answered: bool) -> None:
-        self._began.pop(threading.get_ident(), None)
+        began = self._began.pop(threading.get_ident())
         self._silent = not answered
+        if not answered:
+            self._silent_from = began
+
+    def silent_since(self, moment: float) -> bool:
+        """Whether one that began later has ended without an answer: what was connected before may be silent, too."""
+        return self._silent_from > moment
 
     def stuck(self) -> int:
         """How many have lasted suspiciously long."""

@@ -41,9 +41,9 @@ class Pulse:
         }
         self._stopping = threading.Event()
         self._loops = (
-            _Loop(app, self._stopping, "heartbeat", self._beat, workers.HEARTBEAT),
-            _Loop(app, self._stopping, "disown", self._disown, workers.HEARTBEAT),
-            _Loop(app, self._stopping, "attention", _attend, ATTENTION),
+            Loop(app, self._stopping, "heartbeat", self._beat, workers.HEARTBEAT),
+            Loop(app, self._stopping, "disown", self._disown, workers.HEARTBEAT),
+            Loop(app, self._stopping, "attention", _attend, ATTENTION),
         )
 
     def start(self) -> None:
@@ -76,7 +76,7 @@ class Pulse:
             log.warning("%d attempts stood as this worker's without running here", disowned)
 
 
-class _Loop(threading.Thread):
+class Loop(threading.Thread):
     """Takes its step again and again, whatever comes of it."""
 
     def __init__(

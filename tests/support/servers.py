@@ -93,6 +93,7 @@ class Postgres:
             shutil.chown(folder, user)
         options = ("-R", "-c", "fast", "-X", "stream", "-D", str(folder), "-d", self.url("postgres"))
         pgexec("pg_basebackup", options, bin_path=self.server.bin_path, user=user)
+        (folder / ".s.PGSQL.5432.lock").unlink()  # of the primary's socket
 
     def promote(self) -> None:
         """From standby to primary."""
