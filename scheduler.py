@@ -2,12 +2,15 @@
 
 import logging
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.triggers.base import BaseTrigger
 from flask import Flask
 from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,12 +32,12 @@ def main() -> None:
     logs.configure(settings.log_level)
     app = create_app(settings)
     scheduler = BlockingScheduler(timezone=UTC)
-    for duty, interval in duties(settings.scan_interval):
+    all_duties = duties(settings.scan_interval)
+    for duty, interval in all_duties:
         scheduler.add_job(
             perform,
-            "interval",
+            Every(interval),
             args=(app, duty),
-            seconds=interval,
             next_run_time=datetime.now(UTC),
             coalesce=True,
             misfire_grace_time=None,
@@ -42,6 +45,7 @@ def main() -> None:
         )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: scheduler.shutdown())
+    ClockWatch(scheduler, interval=min(interval for _, interval in all_duties) / 2).start()
     log.info("scheduler ready")
     scheduler.start()
     with app.app_context(), suppress(SQLAlchemyError):
@@ -52,16 +56,13 @@ def fire(now: datetime) -> int:
     """A batch of the schedules that are due; returns how many they were."""
     began = time.perf_counter()
     lags = firing.fire_due(now=now)
-    schedulers.record_scan(now=now, seconds=time.perf_counter() - began, lags=lags)
+    seconds = time.perf_counter() - began
+    schedulers.record_scan(now=now, seconds=seconds, lags=lags, clock_offset=database.clock_offset())
     return len(lags)
 
 
 def duties(scan_interval: float) -> list[tuple[Duty, float]]:
     """What a scheduler process does, and how many seconds lie between."""
-    reaper = Reaper()
-
-    def reap(now: datetime) -> int:
-        return reaper.reap(now=database.clock())
 
     def maintain(now: datetime) -> int:
         broker.maintain()
@@ -76,17 +77,51 @@ def duties(scan_interval: float) -> list[tuple[Duty, float]]:
         return 0
 
     scans: list[Duty] = [fire, dispatch.relay, dispatch.resync, prune]
-    return [*((scan, scan_interval) for scan in scans), (reap, 1.0), (maintain, 2.0), (recheck, 600.0)]
+    return [*((scan, scan_interval) for scan in scans), (Reaper().reap, 1.0), (maintain, 2.0), (recheck, 600.0)]
 
 
 def perform(app: Flask, duty: Duty) -> None:
     try:
         with app.app_context():  # leaving it rolls back, which can fail as well
-            while database.tried_again(duty)(now=datetime.now(UTC)):
+            while database.tried_again(duty)(now=database.clock()):
                 pass
     except Exception as error:
         away = isinstance(error, RedisError) or failures.is_outage(error)
         log.warning("%s failed; it is tried again at the next scan: %s", duty.__name__, error, exc_info=not away)
+
+
+class Every(BaseTrigger):  # type: ignore[misc]
+    """Fires so many seconds after it has fired last; what a clock that was set ahead has leapt over is not made up."""
+
+    def __init__(self, seconds: float) -> None:
+        self.interval = timedelta(seconds=seconds)
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        return now + self.interval
+
+
+class ClockWatch(threading.Thread):
+    """Wakes all duties when this machine's clock is set: APScheduler goes by it, and would wait if it is set back."""
+
+    def __init__(self, scheduler: BaseScheduler, *, interval: float) -> None:
+        super().__init__(name="clock-watch", daemon=True)
+        self.scheduler = scheduler
+        self.interval = interval
+
+    def run(self) -> None:
+        before = _wall_offset()
+        while True:
+            time.sleep(self.interval)
+            after = _wall_offset()
+            if abs(after - before) > self.interval:
+                log.warning("this machine's clock was set by %+.1f s", after - before)
+                for job in self.scheduler.get_jobs():
+                    job.modify(next_run_time=datetime.now(UTC))
+            before = after
+
+
+def _wall_offset() -> float:
+    return time.time() - time.monotonic()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def create_app(settings: Settings, *, worker: bool = False) -> Flask:
     with app.app_context():
         for engine in db.engines.values():
             database.prepare(engine, worker=worker)
+        app.extensions["backbeat.clock"] = database.DatabaseClock(db.engines[database.DIRECT])
     operations.load(settings.operations)
     register_api(app)
     return app

@@ -225,6 +225,7 @@ class Worker(Base):
     queues: Mapped[list[str]] = mapped_column(Json)  # that it pulls from
     started_at: Mapped[datetime] = mapped_column(UTCDateTime)
     seen_at: Mapped[datetime] = mapped_column(UTCDateTime)  # its latest heartbeat, by the database's clock
+    clock_offset: Mapped[float | None] = mapped_column(Float)  # seconds that its own clock is ahead of the database's
 
 
 class IdempotencyKey(Base):
@@ -248,3 +249,4 @@ class Scheduler(Base):
     scanned_at: Mapped[datetime] = mapped_column(UTCDateTime)
     scan_seconds: Mapped[float] = mapped_column(Float)  # how long the latest scan took
     lag_seconds: Mapped[float | None] = mapped_column(Float)  # between the latest time that was due and its task
+    clock_offset: Mapped[float | None] = mapped_column(Float)  # as Worker's

@@ -30,7 +30,7 @@ def reaper(monkeypatch: pytest.MonkeyPatch) -> Reaper:
 
 def beat(worker_id: str, now: datetime = NOW) -> None:
     worker: dict[str, Any] = {"host": "here", "pid": 1, "threads": 8, "queues": ["tasks.p5"], "started_at": NOW}
-    workers.beat(worker | {"worker_id": worker_id}, now=now)
+    workers.beat(worker | {"worker_id": worker_id}, clock_offset=0.0, now=now)
 
 
 def claimed(worker_id: str, *, max_retries: int = 5) -> Attempt:

@@ -3,12 +3,12 @@
 import hashlib
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
 from flask import Response, jsonify, request
 
+from scheduler_app.database import clock
 from scheduler_app.errors import Invalid, Unavailable
 from scheduler_app.services import idempotency
 from scheduler_app.services.idempotency import Once, Repeated
@@ -38,7 +38,7 @@ def idempotent(view: Callable[..., Any]) -> Callable[..., Any]:
             return view(*args, once=_without_key, **kwargs)
         fingerprint = _fingerprint(_checked(key))
         for _ in range(3):
-            if answer := idempotency.answered(key, fingerprint, now=datetime.now(UTC)):
+            if answer := idempotency.answered(key, fingerprint, now=clock()):
                 return _replay(answer)
             try:
                 return view(*args, once=lambda render: Once(key, fingerprint, render), **kwargs)

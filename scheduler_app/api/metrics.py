@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from flask import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,7 +11,8 @@ from prometheus_client.registry import Collector
 from redis import RedisError
 
 from scheduler_app.api.body import Blueprint
-from scheduler_app.services import queues, schedulers, workers
+from scheduler_app.database import clock
+from scheduler_app.services import clocks, queues, schedulers, workers
 
 QUEUE_FIGURES = {
     "waiting": "Messages that wait for a worker.",
@@ -28,7 +29,7 @@ blp = Blueprint("metrics", __name__, description="For monitoring.")
 @blp.response(200, {"type": "string"}, content_type="text/plain")
 def metrics() -> Response:
     """Read the figures of queues, workers and schedulers, in Prometheus' text format"""
-    return Response(generate_latest(Figures(datetime.now(UTC))), content_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(Figures(clock())), content_type=CONTENT_TYPE_LATEST)
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Figures(Collector):
             "backbeat_schedules_due_oldest_seconds", "How late the latest of them is.", value=oldest
         )
         yield GaugeMetricFamily("backbeat_workers", "Worker processes that live.", value=len(workers.find()))
+        yield self._clocks()
         yield from self._queues()
 
     def _schedulers(self) -> Iterator[Metric]:
@@ -59,6 +61,14 @@ class Figures(Collector):
             if scheduler.lag_seconds is not None:
                 lag.add_metric(values, scheduler.lag_seconds)
         yield from (scanned, took, lag)
+
+    def _clocks(self) -> Metric:
+        meaning = "Seconds by which the clock of its machine is ahead of the database's."
+        family = GaugeMetricFamily("backbeat_clock_offset_seconds", meaning, labels=("kind", "host", "pid"))
+        for kind, host, pid, offset in clocks.find(now=self.now):
+            if offset is not None:
+                family.add_metric((kind, host, str(pid)), offset)
+        return family
 
     def _queues(self) -> Iterator[Metric]:
         try:

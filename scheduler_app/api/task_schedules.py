@@ -1,7 +1,6 @@
 """/task-schedules/"""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from flask import url_for
@@ -10,6 +9,7 @@ from scheduler_app.api.body import Blueprint
 from scheduler_app.api.idempotency import PARAMETER, MakeOnce, idempotent
 from scheduler_app.api.pages import next_page
 from scheduler_app.api.rule_examples import RULES, SCHEDULES
+from scheduler_app.database import clock
 from scheduler_app.models import Task, TaskSchedule
 from scheduler_app.schemas.fields import PageQuery
 from scheduler_app.schemas.task_schedules import (
@@ -42,7 +42,7 @@ def create(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
     Exactly one kind of rule: `every_x_days` and/or `every_x_hours`; or `cron`; or `rrule`. The examples show each. The
     first task of an interval is due at `start_at`, or at once; that of another rule at its first time.
     """
-    schedule = task_schedules.create(now=datetime.now(UTC), once=once(_created), **body)
+    schedule = task_schedules.create(now=clock(), once=once(_created), **body)
     return schedule, _location(schedule)
 
 
@@ -65,7 +65,7 @@ def find(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 @blp.response(200, UpcomingOut(many=True))
 def preview(rule: dict[str, Any], query: dict[str, Any]) -> Any:
     """Show the next times of a rule, without keeping it"""
-    return occurrences.preview(now=datetime.now(UTC), **query, **rule)
+    return occurrences.preview(now=clock(), **query, **rule)
 
 
 @blp.route("/<id:task_schedule_id>/", methods=["GET"])
@@ -84,7 +84,7 @@ def change(body: dict[str, Any], task_schedule_id: int) -> Any:
     A changed rule counts from now: it does not make up for the past. For another kind of rule, set the fields of the
     old one to null.
     """
-    return task_schedules.change(task_schedule_id, now=datetime.now(UTC), **body)
+    return task_schedules.change(task_schedule_id, now=clock(), **body)
 
 
 @blp.route("/<id:task_schedule_id>/", methods=["DELETE"])
@@ -106,7 +106,7 @@ def pause(body: dict[str, Any], task_schedule_id: int) -> Any:
 @blp.response(200, TaskScheduleOut)
 def resume(task_schedule_id: int) -> Any:
     """Resume a schedule from now; what fell in the pause is not caught up"""
-    return task_schedules.resume(task_schedule_id, now=datetime.now(UTC))
+    return task_schedules.resume(task_schedule_id, now=clock())
 
 
 @blp.route("/<id:task_schedule_id>/trigger/", methods=["POST"])
@@ -119,7 +119,7 @@ def trigger(task_schedule_id: int, once: MakeOnce) -> tuple[Any, dict[str, str]]
 
     Whatever its rule, `overlap` and pause say. It does not count to `schedule_x_times`.
     """
-    task = occurrences.trigger(task_schedule_id, now=datetime.now(UTC), once=once(_triggered))
+    task = occurrences.trigger(task_schedule_id, now=clock(), once=once(_triggered))
     return task, _task_location(task)
 
 
@@ -142,7 +142,7 @@ def backfill(body: dict[str, Any], task_schedule_id: int, once: MakeOnce) -> Any
     For the times in `[start, end)` of the rule as it is now, at most 1,000 a call, whatever `overlap` and pause say.
     They do not count to `schedule_x_times`.
     """
-    return occurrences.backfill(task_schedule_id, now=datetime.now(UTC), once=once(_backfilled), **body)
+    return occurrences.backfill(task_schedule_id, now=clock(), once=once(_backfilled), **body)
 
 
 def _created(schedule: TaskSchedule) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """/tasks/"""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from flask import request, url_for
@@ -10,6 +9,7 @@ from webargs import core
 from scheduler_app.api.body import Blueprint, read_json
 from scheduler_app.api.idempotency import PARAMETER, MakeOnce, idempotent
 from scheduler_app.api.pages import next_page
+from scheduler_app.database import clock
 from scheduler_app.errors import Invalid
 from scheduler_app.schemas.tasks import (
     BatchOut,
@@ -49,7 +49,7 @@ def submit(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
 
     It is committed when the answer comes, and runs as soon as its time has come and a worker is free.
     """
-    [task] = tasks.submit([body], now=datetime.now(UTC), once=once(_answer))
+    [task] = tasks.submit([body], now=clock(), once=once(_answer))
     return task, _location(task)
 
 
@@ -72,7 +72,7 @@ def submit_batch(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
     def answer(created: Any) -> dict[str, Any]:
         return {"body": BatchOut().dump({"tasks": created} | refused), "status": 202, "headers": {}}
 
-    return {"tasks": tasks.submit(valid, now=datetime.now(UTC), once=once(answer))} | refused
+    return {"tasks": tasks.submit(valid, now=clock(), once=once(answer))} | refused
 
 
 @blp.route("/", methods=["GET"])
@@ -117,7 +117,7 @@ def cancel(task_id: int) -> Any:
     One that waits is CANCELLED at once. One that runs is asked to stop, and interrupted when it does not: if it
     succeeds all the same it is a SUCCESS, if it fails it is CANCELLED.
     """
-    return control.cancel(task_id, now=datetime.now(UTC))
+    return control.cancel(task_id, now=clock())
 
 
 @blp.route("/<id:task_id>/retry/", methods=["POST"])
@@ -128,7 +128,7 @@ def retry(task_id: int) -> Any:
 
     It is PENDING again, with all its attempts before it. The failures so far are kept.
     """
-    return control.retry(task_id, now=datetime.now(UTC))
+    return control.retry(task_id, now=clock())
 
 
 @blp.route("/cancel/", methods=["POST"])
@@ -137,7 +137,7 @@ def retry(task_id: int) -> Any:
 def cancel_many(body: dict[str, Any]) -> dict[str, Any]:
     """Cancel many tasks, the oldest first"""
     limit = body.pop("limit")
-    return {"task_ids": control.cancel_matching(body, limit=limit, now=datetime.now(UTC))}
+    return {"task_ids": control.cancel_matching(body, limit=limit, now=clock())}
 
 
 @blp.route("/retry/", methods=["POST"])
@@ -146,7 +146,7 @@ def cancel_many(body: dict[str, Any]) -> dict[str, Any]:
 def retry_many(body: dict[str, Any]) -> dict[str, Any]:
     """Run many tasks again, the oldest first"""
     limit = body.pop("limit")
-    return {"task_ids": control.retry_matching(body, limit=limit, now=datetime.now(UTC))}
+    return {"task_ids": control.retry_matching(body, limit=limit, now=clock())}
 
 
 def _answer(created: Any) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """/workers/ and /queues/"""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from scheduler_app.api.body import Blueprint
+from scheduler_app.database import clock
 from scheduler_app.schemas.workers import QueueOut, WorkerOut
 from scheduler_app.services import queues, workers
 
@@ -21,4 +21,4 @@ def find_workers() -> Any:
 @blp.response(200, QueueOut(many=True))
 def find_queues() -> Any:
     """List the ten priorities with what waits, runs and has failed"""
-    return queues.find(now=datetime.now(UTC))
+    return queues.find(now=clock())

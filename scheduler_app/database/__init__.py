@@ -3,19 +3,24 @@
 from scheduler_app.database.cursors import ThreadCursors
 from scheduler_app.database.engines import DIRECT, direct_options, engine_options, prepare
 from scheduler_app.database.rows import as_table, insert, parameters, sqlite_time
-from scheduler_app.database.transactions import begin_write, clock, tried_again
+from scheduler_app.database.shared_clock import DatabaseClock, clock, clock_offset, describe_offset, is_off
+from scheduler_app.database.transactions import begin_write, tried_again
 from scheduler_app.database.waits import deadline, time_left, waits
 
 __all__ = [
     "DIRECT",
+    "DatabaseClock",
     "ThreadCursors",
     "as_table",
     "begin_write",
     "clock",
+    "clock_offset",
     "deadline",
+    "describe_offset",
     "direct_options",
     "engine_options",
     "insert",
+    "is_off",
     "parameters",
     "prepare",
     "sqlite_time",

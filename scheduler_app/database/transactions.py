@@ -1,11 +1,9 @@
-"""A transaction that writes, and the time that all processes share."""
+"""A transaction that writes, and one that is tried again."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from scheduler_app.database.failures import is_victim
@@ -38,14 +36,3 @@ def tried_again(function: Callable[P, T]) -> Callable[P, T]:
         return function(*args, **kwargs)
 
     return wrapper
-
-
-def clock() -> datetime:
-    """The time by the database's clock, which all processes share; those of several machines may differ.
-
-    On SQLite, where there is one machine, that machine's.
-    """
-    if db.engine.dialect.name == "sqlite":
-        return datetime.now(UTC)
-    now: datetime = db.session.execute(text("SELECT clock_timestamp()")).scalar_one()
-    return now.astimezone(UTC)

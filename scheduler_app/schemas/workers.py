@@ -23,6 +23,10 @@ class WorkerOut(Schema):
     queues = fields.List(fields.String(), metadata={"example": ["tasks.p0", "tasks.p1"]})
     started_at = Time()
     seen_at = Time(metadata={"description": "Its latest heartbeat."})
+    clock_offset = fields.Float(
+        allow_none=True,
+        metadata={"description": "Seconds by which its machine's clock is ahead of the database's.", "example": 0.02},
+    )
     running = fields.List(fields.Nested(RunningOut))
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import datetime
 from functools import cache
 
 from alembic.runtime.migration import MigrationContext
@@ -18,24 +17,25 @@ from redis import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from scheduler_app import database
 from scheduler_app.database import deadline
 from scheduler_app.extensions import broker, db
-from scheduler_app.services import schedulers
+from scheduler_app.services import clocks, schedulers
 
 log = logging.getLogger(__name__)
 
-Check = Callable[[datetime], str]  # "ok", or what is wrong
+Check = Callable[[], str]  # "ok", or what is wrong
 
 ANSWER_WITHIN = 0.9  # seconds for all checks, which run side by side
 GIVEN_UP_AFTER = 5.0  # seconds that a check waits for the database; meanwhile there is no other of its part
 
 
-def checks(*, now: datetime) -> dict[str, str]:
+def checks() -> dict[str, str]:
     """By part: "ok", or what is wrong; within ANSWER_WITHIN, whatever hangs."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     probes = app.extensions.setdefault("backbeat.probes", {name: Probe(app, check) for name, check in PARTS.items()})
     for probe in probes.values():
-        probe.begin(now)
+        probe.begin()
     return {name: probe.outcome() for name, probe in probes.items()}
 
 
@@ -50,11 +50,11 @@ class Probe:
         self._latest.set_result("")
         self._began = 0.0
 
-    def begin(self, now: datetime) -> None:
+    def begin(self) -> None:
         with self._lock:
             if self._latest.done():
                 self._latest, self._began = Future(), time.monotonic()
-                threading.Thread(target=self._perform, args=(self._latest, now), name="probe", daemon=True).start()
+                threading.Thread(target=self._perform, args=(self._latest,), name="probe", daemon=True).start()
 
     def outcome(self) -> str:
         try:
@@ -62,10 +62,10 @@ class Probe:
         except TimeoutError:
             return f"does not answer within {ANSWER_WITHIN} s"
 
-    def _perform(self, outcome: Future[str], now: datetime) -> None:
+    def _perform(self, outcome: Future[str]) -> None:
         try:
             with deadline(GIVEN_UP_AFTER), self.app.app_context():  # leaving it rolls back, which can fail as well
-                found = self.check(now)
+                found = self.check()
         except (SQLAlchemyError, RedisError) as error:
             found = f"does not answer ({type(error).__name__})"
         except Exception as error:
@@ -74,24 +74,25 @@ class Probe:
         outcome.set_result(found)
 
 
-def _database(now: datetime) -> str:
+def _database() -> str:
     postgresql = db.engine.dialect.name == "postgresql"
     answer = db.session.scalar(text("SHOW transaction_read_only" if postgresql else "SELECT 1"))
     return "is read-only" if answer == "on" else "ok"
 
 
-def _broker(now: datetime) -> str:
+def _broker() -> str:
     return broker.status()
 
 
-def _migrations(now: datetime) -> str:
+def _migrations() -> str:
     with db.engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
     head = _head()
     return "ok" if current == head else f"at {current or 'nothing'}, not {head}; run: flask --app wsgi db upgrade"
 
 
-def _scheduler(now: datetime) -> str:
+def _scheduler() -> str:
+    now = database.clock()
     latest = next(iter(schedulers.find()), None)
     if latest is None:
         return "none is running"
@@ -99,6 +100,15 @@ def _scheduler(now: datetime) -> str:
     if silent <= schedulers.SILENT_AFTER:
         return "ok"
     return f"no scan for {silent.total_seconds():.0f} s; the latest was by process {latest.pid} on {latest.host}"
+
+
+def _clocks() -> str:
+    wrong = [
+        f"{kind} {pid} on {host} is {database.describe_offset(offset)} it"
+        for kind, host, pid, offset in clocks.find(now=database.clock())
+        if offset is not None and database.is_off(offset)
+    ]
+    return f"not as the database's: {', '.join(wrong)}" if wrong else "ok"
 
 
 @cache
@@ -111,4 +121,5 @@ PARTS: dict[str, Check] = {
     "broker": _broker,
     "migrations": _migrations,
     "scheduler": _scheduler,
+    "clocks": _clocks,
 }

@@ -16,9 +16,9 @@ SILENT_AFTER = timedelta(seconds=30)
 FORGOTTEN_AFTER = timedelta(hours=1)
 
 
-def record_scan(*, now: datetime, seconds: float, lags: list[timedelta]) -> None:
+def record_scan(*, now: datetime, seconds: float, lags: list[timedelta], clock_offset: float) -> None:
     """What this process's latest scan took, and how late each schedule was that it fired."""
-    latest: dict[str, Any] = {"scanned_at": now, "scan_seconds": seconds}
+    latest: dict[str, Any] = {"scanned_at": now, "scan_seconds": seconds, "clock_offset": clock_offset}
     if lags:
         latest["lag_seconds"] = max(lags).total_seconds()
     statement = insert(Scheduler).values(**_identity(), **latest)

@@ -23,11 +23,12 @@ SETTLED = timedelta(seconds=6)  # an attempt younger than this may have a worker
 STALL = 3.0  # seconds without a look at the heartbeats, after which they prove nothing
 
 
-def beat(worker: dict[str, Any], *, now: datetime) -> None:
+def beat(worker: dict[str, Any], *, clock_offset: float, now: datetime) -> None:
     """Renews the worker's row; makes it, for a new worker and for one that was taken for dead."""
-    renewed = db.session.execute(update(Worker).where(Worker.worker_id == worker["worker_id"]).values(seen_at=now))
+    seen = {"seen_at": now, "clock_offset": clock_offset}
+    renewed = db.session.execute(update(Worker).where(Worker.worker_id == worker["worker_id"]).values(**seen))
     if not renewed.rowcount:  # type: ignore[attr-defined]
-        db.session.add(Worker(**worker, seen_at=now))
+        db.session.add(Worker(**worker, **seen))
     db.session.commit()
 
 

@@ -5,7 +5,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from flask import Flask
@@ -13,7 +12,7 @@ from marshmallow import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app.broker import GiveBack
-from scheduler_app.database import failures
+from scheduler_app.database import DatabaseClock, failures
 from scheduler_app.extensions import db
 from scheduler_app.operations import Operation, PermanentError, lookup
 from scheduler_app.services import attempts
@@ -37,6 +36,7 @@ class Executor:
 
     def __init__(self, app: Flask, writer: StatusWriter, following: Callable[[], Message | None]) -> None:
         self.app = app
+        self.clock: DatabaseClock = app.extensions["backbeat.clock"]
         self.writer = writer
         self.following = following  # the message that this thread will be given next, if that is known
         self.stopping = threading.Event()  # set once this worker is asked to stop
@@ -63,7 +63,7 @@ class Executor:
             return claimed[1]
 
         def claim(again: bool) -> Attempt | None:
-            return self.writer.claim(message, again=again, now=datetime.now(UTC))
+            return self.writer.claim(message, again=again, now=self.clock.now())
 
         # What is no outage may be wrong only here: another worker may have the rights, or the next release.
         return self._patiently(claim, bears=failures.is_outage, last_word=0)
@@ -85,7 +85,7 @@ class Executor:
         progress = task.take_progress()
 
         def record(again: bool) -> tuple[bool, Attempt | None]:
-            now = datetime.now(UTC)
+            now = self.clock.now()
             return self.writer.succeed(
                 task.record, result, progress=progress, following=following, again=again, now=now
             )
@@ -101,7 +101,7 @@ class Executor:
 
         def record(again: bool) -> bool:
             db.session.rollback()  # what a try before this one may have left
-            return attempts.fail(task.record, error, progress=progress, now=datetime.now(UTC))
+            return attempts.fail(task.record, error, progress=progress, now=self.clock.now())
 
         with self.app.app_context():
             return self._patiently(record, bears=_can_be_stored, last_word=LAST_WORD)

@@ -68,7 +68,7 @@ class Pulse:
 
     def _beat(self) -> None:
         now = database.clock()
-        workers.beat({"started_at": now} | self.worker, now=now)
+        workers.beat({"started_at": now} | self.worker, clock_offset=database.clock_offset(), now=now)
         self.worker.setdefault("started_at", now)
 
     def _disown(self) -> None:

@@ -1,0 +1,114 @@
+"""The time by the database's clock, which all processes share, without a round trip for each look at it.
+
+It is measured every few seconds, and carried on in between with this process's monotonic clock, which nobody sets.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from flask import current_app
+from sqlalchemy import Engine
+
+MEASURED_EVERY = 5.0  # seconds
+STEP = 0.5  # seconds by which wall and monotonic clock move apart when one was set, or the machine slept
+TOLERATED = 5.0  # seconds that this machine's clock may differ from the database's before the process complains
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Seconds to be added to the monotonic clock to get the others."""
+
+    database: float
+    wall: float
+
+
+class DatabaseClock:
+    """Of one process, for all its threads. On SQLite there is one machine: its clock is the database's."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engine = engine
+        self._wall = wall
+        self._monotonic = monotonic
+        self._shared = engine.dialect.name == "postgresql"
+        self._measure: Measure | None = None
+        self._next_measure = float("-inf")
+        self._is_off = False
+
+    def now(self) -> datetime:
+        """Raises SQLAlchemyError when it has to be measured and the database does not answer."""
+        if not self._shared:
+            return datetime.now(UTC)
+        return datetime.fromtimestamp(self._monotonic() + self._current().database, UTC)
+
+    def offset(self) -> float:
+        """Seconds by which this machine's clock is ahead of the database's; raises as `now`."""
+        if not self._shared:
+            return 0.0
+        measure = self._current()
+        return measure.wall - measure.database
+
+    def _current(self) -> Measure:
+        known, monotonic = self._measure, self._monotonic()
+        if known and monotonic < self._next_measure and abs(self._wall_offset() - known.wall) < STEP:
+            return known
+        # One thread measures. The others go on with what is known, so that a slow answer holds up one of them only.
+        self._next_measure = monotonic + MEASURED_EVERY
+        self._measure = measured = self._ask(known)
+        self._tell(measured.wall - measured.database)
+        return measured
+
+    def _ask(self, known: Measure | None) -> Measure:
+        with self.engine.connect() as connection:
+            before = self._monotonic()
+            seconds = float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
+            after = self._monotonic()
+        earliest, latest = seconds - after, seconds - before
+        # What is known is kept as far as the answer allows: the time then neither jumps nor runs backwards.
+        database = min(max(known.database, earliest), latest) if known else (earliest + latest) / 2
+        return Measure(database, self._wall_offset())
+
+    def _wall_offset(self) -> float:
+        return self._wall() - self._monotonic()
+
+    def _tell(self, offset: float) -> None:
+        was_off, self._is_off = self._is_off, is_off(offset)
+        if self._is_off and not was_off:
+            log.warning("this machine's clock is %s the database's; the database's counts", describe_offset(offset))
+        elif was_off and not self._is_off:
+            log.warning("this machine's clock agrees with the database's again")
+
+
+def clock() -> datetime:
+    """The time by the database's clock, for this application."""
+    return _application_clock().now()
+
+
+def clock_offset() -> float:
+    """Seconds by which this machine's clock is ahead of the database's; negative when it is behind."""
+    return _application_clock().offset()
+
+
+def is_off(offset: float) -> bool:
+    """Whether a clock differs by so much from the database's that somebody should set it."""
+    return abs(offset) > TOLERATED
+
+
+def describe_offset(offset: float) -> str:
+    """As in "its clock is 300 s ahead of" the database's."""
+    return f"{abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'}"
+
+
+def _application_clock() -> DatabaseClock:
+    found: DatabaseClock = current_app.extensions["backbeat.clock"]
+    return found

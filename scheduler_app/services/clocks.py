@@ -1,0 +1,33 @@
+"""By how much the clocks of the machines differ: what nothing depends on, but somebody should set right."""
+
+import os
+import socket
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import select
+
+from scheduler_app import database
+from scheduler_app.extensions import db
+from scheduler_app.models import Scheduler, Worker
+from scheduler_app.services.schedulers import SILENT_AFTER
+
+
+class ProcessClock(NamedTuple):
+    kind: str  # "web", "worker" or "scheduler"
+    host: str
+    pid: int
+    offset: float | None  # seconds ahead of the database's clock; None: its release does not say
+
+
+def find(*, now: datetime) -> list[ProcessClock]:
+    """This web process's clock, and those of the workers and schedulers that live."""
+    own = ProcessClock("web", socket.gethostname()[:255], os.getpid(), database.clock_offset())
+    workers = select(Worker.host, Worker.pid, Worker.clock_offset)
+    schedulers = select(Scheduler.host, Scheduler.pid, Scheduler.clock_offset)
+    scanning = schedulers.where(Scheduler.scanned_at >= now - SILENT_AFTER)
+    return [
+        own,
+        *(ProcessClock("worker", *row) for row in db.session.execute(workers)),
+        *(ProcessClock("scheduler", *row) for row in db.session.execute(scanning)),
+    ]
