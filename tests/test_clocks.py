@@ -18,9 +18,9 @@ from scheduler_app.extensions import db
 from scheduler_app.models import Failure, Scheduler, Status, Task, Worker
 from scheduler_app.services import tasks
 from tests.support.faketime import WrongClock, needed
-from tests.support.processes import Process, eventually
-from tests.support.running import WEB, address
+from tests.support.processes import Process, eventually, free_port
 from tests.support.schedules import HOUR, create, look
+from tests.support.system import WEB_READY, web_command
 
 Start = Callable[..., Process]
 
@@ -121,7 +121,14 @@ def wrong_clock(tmp_path: Path) -> WrongClock:
 @pytest.fixture
 def web(start: Start) -> Callable[..., str]:
     """Starts a web process; gives its address."""
-    return lambda **extra: address(start(*WEB.split(), ready="Booting worker", **extra))
+
+    def web(**extra: str) -> str:
+        port = free_port()
+        start(*web_command(port), ready=WEB_READY, **extra)
+        urllib3.request("GET", f"http://127.0.0.1:{port}/livez")  # it listens before it has loaded the application
+        return f"http://127.0.0.1:{port}"
+
+    return web
 
 
 def post(count: int, **request: object) -> list[int]:

@@ -12,7 +12,7 @@ from scheduler_app.models import Task
 from scheduler_app.services import attempts, tasks
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.worker.pulse import Loop
-from scheduler_app.worker.running import RunningTask, expect, expect_no_more, registered, tasks_here
+from scheduler_app.worker.running import RunningTask, attempts_here, expect, expect_no_more, registered
 from tests.support.claims import claim
 
 NOW = datetime(2040, 6, 1, 12, tzinfo=UTC)
@@ -35,12 +35,12 @@ def test_a_loop_outlives_whatever_its_step_raises(app: Flask) -> None:
 
 
 def test_a_task_is_here_from_before_its_claim_until_its_end() -> None:
-    expect(1)
-    assert tasks_here() == [1]
+    expect((1, 0))
+    assert attempts_here() == {(1, 1)}
     with registered(Attempt(1, 1, 1, 0, "calculate", {})):
-        expect_no_more(1)
-        assert tasks_here() == [1]
-    assert tasks_here() == []
+        expect_no_more((1, 0))
+        assert attempts_here() == {(1, 1)}
+    assert attempts_here() == set()
 
 
 @pytest.mark.usefixtures("context")

@@ -1,31 +1,49 @@
 """Heartbeats, and what becomes of the attempts of lost workers. Time is passed in."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import Failure, Status, Task, Worker
 from scheduler_app.services import attempts, control, tasks, workers
 from scheduler_app.services.attempts import Attempt
-from scheduler_app.services.workers import Reaper
+from scheduler_app.services.workers import Reaper, Strays
 from tests.support.claims import claim, succeed
 
 pytestmark = pytest.mark.usefixtures("context")
 
 NOW = datetime(2040, 6, 1, 12, tzinfo=UTC)
-DEAD = NOW + workers.DEAD_AFTER + timedelta(seconds=1)
+DEAD = NOW + timedelta(seconds=workers.DEAD_AFTER + 1)
+
+
+@dataclass
+class Watch:
+    """A reaper, and the monotonic time that it goes by."""
+
+    seconds: float = 1000.0
+
+    def __post_init__(self) -> None:
+        self.reaper = Reaper(lambda: self.seconds)
+
+    def scan(self, *, every: float = 1.0, over: float = workers.DEAD_AFTER, now: datetime = DEAD) -> int:
+        """Looks at once, and again and again for so many seconds; returns how many attempts it failed."""
+        lost = self.reaper.reap(now=now)
+        for _ in range(ceil(over / every)):
+            self.seconds += every
+            lost += self.reaper.reap(now=now)
+        return lost
 
 
 @pytest.fixture
-def reaper(monkeypatch: pytest.MonkeyPatch) -> Reaper:
-    """One that has watched for long enough to trust the heartbeats."""
-    reaper = Reaper()
-    monkeypatch.setattr(reaper, "_trusted", lambda: True)
-    return reaper
+def watch() -> Watch:
+    return Watch()
 
 
 def beat(worker_id: str, now: datetime = NOW) -> None:
@@ -47,11 +65,11 @@ def task_of(attempt: Attempt) -> Task:
     return tasks.get(attempt.task_id)
 
 
-def test_the_attempts_of_a_silent_worker_wait_for_the_next_at_once(app: Flask, reaper: Reaper) -> None:
+def test_the_attempts_of_a_silent_worker_wait_for_the_next_at_once(app: Flask, watch: Watch) -> None:
     beat("dead")
     attempt = claimed("dead")
-    assert reaper.reap(now=NOW + workers.DEAD_AFTER) == 0
-    assert reaper.reap(now=DEAD) == 1
+    assert watch.scan(over=workers.DEAD_AFTER - 1) == 0
+    assert watch.scan(over=1) == 1
     task = task_of(attempt)
     assert (task.status, task.attempts, task.run_at, task.enqueued_at) == (Status.RETRYING, 1, DEAD, None)
     assert task.error is not None
@@ -60,44 +78,45 @@ def test_the_attempts_of_a_silent_worker_wait_for_the_next_at_once(app: Flask, r
     assert workers.find() == []
 
 
-def test_a_worker_that_beats_keeps_its_attempts(app: Flask, reaper: Reaper) -> None:
+def test_a_worker_that_beats_keeps_its_attempts(app: Flask, watch: Watch) -> None:
     beat("alive")
     attempt = claimed("alive")
-    beat("alive", now=DEAD)
-    assert reaper.reap(now=DEAD) == 0
+    for second in range(60):
+        beat("alive", now=NOW + timedelta(seconds=second))
+        assert watch.scan(over=workers.HEARTBEAT) == 0
     assert task_of(attempt).status == Status.STARTED
 
 
-def test_the_second_loss_in_a_row_waits_for_its_backoff(app: Flask, reaper: Reaper) -> None:
+def test_the_second_loss_in_a_row_waits_for_its_backoff(app: Flask, watch: Watch) -> None:
     beat("dead")
     claimed_once = claimed("dead")
-    reaper.reap(now=DEAD)
+    watch.scan()
     again = claim(claimed_once.task_id, 1, worker_id="dead", now=DEAD)
     assert again
-    assert reaper.reap(now=DEAD + timedelta(minutes=1)) == 1
+    assert watch.scan(now=DEAD + timedelta(minutes=1)) == 1
     assert task_of(again).run_at >= DEAD + timedelta(minutes=1, seconds=1)
 
 
-def test_a_task_that_loses_its_worker_every_time_is_an_error(app: Flask, reaper: Reaper) -> None:
+def test_a_task_that_loses_its_worker_every_time_is_an_error(app: Flask, watch: Watch) -> None:
     attempt = claimed("dead", max_retries=0)
-    assert reaper.reap(now=DEAD) == 1
+    assert watch.scan() == 1
     task = task_of(attempt)
     assert (task.status, task.finished_at) == (Status.ERROR, DEAD)
     assert task.error is not None
     assert "lost" in task.error["message"]
 
 
-def test_a_lost_task_that_was_to_be_cancelled_is_cancelled(app: Flask, reaper: Reaper) -> None:
+def test_a_lost_task_that_was_to_be_cancelled_is_cancelled(app: Flask, watch: Watch) -> None:
     attempt = claimed("dead")
     control.cancel(attempt.task_id, now=NOW)
-    assert reaper.reap(now=DEAD) == 1
+    assert watch.scan() == 1
     task = task_of(attempt)
     assert (task.status, task.finished_at, task.cancel_requested) == (Status.CANCELLED, DEAD, False)
 
 
-def test_the_late_result_of_a_worker_that_was_only_slow_is_dropped(app: Flask, reaper: Reaper) -> None:
+def test_the_late_result_of_a_worker_that_was_only_slow_is_dropped(app: Flask, watch: Watch) -> None:
     slow = claimed("slow")
-    reaper.reap(now=DEAD)
+    watch.scan()
     assert not succeed(slow, 1, now=DEAD)
     assert not attempts.fail(slow, RuntimeError(), now=DEAD)
     quick = claim(slow.task_id, 1, worker_id="quick", now=DEAD)
@@ -109,9 +128,9 @@ def test_the_late_result_of_a_worker_that_was_only_slow_is_dropped(app: Flask, r
     assert len(db.session.scalars(select(Failure)).all()) == 1
 
 
-def test_a_late_result_finds_no_way_in_even_after_a_retry_by_hand(app: Flask, reaper: Reaper) -> None:
+def test_a_late_result_finds_no_way_in_even_after_a_retry_by_hand(app: Flask, watch: Watch) -> None:
     slow = claimed("slow", max_retries=0)
-    reaper.reap(now=DEAD)
+    watch.scan()
     control.retry(slow.task_id, now=DEAD)
     again = claim(slow.task_id, task_of(slow).claims, worker_id="slow", now=DEAD)
     assert again
@@ -119,16 +138,16 @@ def test_a_late_result_finds_no_way_in_even_after_a_retry_by_hand(app: Flask, re
     assert not succeed(slow, 1, now=DEAD)
 
 
-def test_a_worker_that_comes_back_has_its_row_again(app: Flask, reaper: Reaper) -> None:
+def test_a_worker_that_comes_back_has_its_row_again(app: Flask, watch: Watch) -> None:
     beat("slow")
-    reaper.reap(now=DEAD)
+    watch.scan()
     beat("slow", now=DEAD)
     assert [worker["worker_id"] for worker in workers.find()] == ["slow"]
 
 
-def test_an_attempt_that_has_just_begun_is_not_taken_from_a_worker_that_comes_back(app: Flask, reaper: Reaper) -> None:
+def test_an_attempt_that_has_just_begun_is_not_taken_from_a_worker_that_comes_back(app: Flask, watch: Watch) -> None:
     attempt = claimed("back")
-    assert reaper.reap(now=NOW + workers.SETTLED) == 0
+    assert watch.scan(over=workers.SETTLED - 1) == 0
     assert task_of(attempt).status == Status.STARTED
 
 
@@ -141,27 +160,75 @@ def test_a_worker_that_leaves_hands_back_what_it_has_not_finished(app: Flask) ->
 
 
 def test_what_stands_as_a_workers_without_running_there_is_begun_again(app: Flask) -> None:
-    beat("here")
-    lost, kept = claimed("here"), claimed("here")
-    later = NOW + workers.SETTLED + timedelta(seconds=1)
-    assert workers.disown("here", [kept.task_id], now=later) == 1
-    assert task_of(lost).status == Status.RETRYING
-    assert task_of(kept).status == Status.STARTED
-
-
-def test_after_a_standstill_the_workers_get_time_to_beat(monkeypatch: pytest.MonkeyPatch, app: Flask) -> None:
     seconds = 1000.0
-    monkeypatch.setattr(workers.time, "monotonic", lambda: seconds)
-    reaper = Reaper()
+    strays = Strays("here", lambda: seconds)
+    lost, kept, brief = claimed("here"), claimed("here"), claimed("here")
+    running = [(kept.task_id, kept.claims)]
+    assert strays.disown(running, now=NOW) == 0  # their claims may have been a moment ago
+    seconds += workers.HEARTBEAT
+    assert strays.disown([*running, (brief.task_id, brief.claims)], now=NOW) == 0
+    seconds += workers.HEARTBEAT
+    assert strays.disown(running, now=NOW) == 1
+    statuses = [task_of(attempt).status for attempt in (lost, kept, brief)]
+    assert statuses == [Status.RETRYING, Status.STARTED, Status.STARTED]
+
+
+def test_an_earlier_attempt_that_still_runs_does_not_hide_a_later_one(app: Flask, watch: Watch) -> None:
+    seconds = 1000.0
+    strays = Strays("slow", lambda: seconds)
+    earlier = claimed("slow")
+    watch.scan()
+    later = claim(earlier.task_id, earlier.claims, worker_id="slow", now=DEAD)
+    assert later
+    for _ in range(3):
+        disowned = strays.disown([(earlier.task_id, earlier.claims)], now=DEAD)
+        seconds += workers.HEARTBEAT
+    assert disowned == 1
+
+
+@pytest.mark.parametrize("every", [1.0, 3.1, 8.0])
+def test_a_slow_scheduler_rescues_too(app: Flask, watch: Watch, every: float) -> None:
+    beat("dead")
     claimed("dead")
-    assert reaper.reap(now=DEAD) == 0  # it has just begun to watch
-    for _ in range(5):
-        seconds += 1
-        assert reaper.reap(now=DEAD) == 0
-    seconds += workers.STALL + 0.1
-    assert reaper.reap(now=DEAD) == 0  # it stood still itself
-    for _ in range(6):
-        seconds += 1
-        if reaper.reap(now=DEAD):
-            break
-    assert seconds >= 1000 + 5 + workers.STALL + 2 * workers.HEARTBEAT
+    assert watch.scan(every=every, over=4 * max(every, 3)) == 1
+
+
+def test_a_minute_in_which_everything_stood_still_kills_nobody(app: Flask, watch: Watch) -> None:
+    beat("alive")
+    attempt = claimed("alive")
+    assert watch.scan(over=6) == 0
+    watch.seconds += 60  # the scheduler or the database stood still: no heartbeat could be written or read
+    assert watch.scan(over=2) == 0
+    beat("alive", now=DEAD)
+    assert watch.scan(over=6) == 0
+    assert task_of(attempt).status == Status.STARTED
+
+
+def test_a_worker_whose_heartbeats_tell_a_wrong_time_lives(app: Flask, watch: Watch) -> None:
+    for hour in range(10):
+        beat("wrong", now=NOW - timedelta(hours=hour))
+        assert watch.scan(over=workers.HEARTBEAT) == 0
+    assert len(workers.find()) == 1
+
+
+@pytest.mark.parametrize("hours", [-1, 1, 24 * 30])
+def test_an_attempt_without_worker_is_rescued_whatever_time_it_shows(app: Flask, watch: Watch, hours: int) -> None:
+    attempt = claimed("gone")
+    db.session.execute(update(Task).values(started_at=NOW + timedelta(hours=hours)))
+    db.session.commit()
+    assert watch.scan(over=workers.SETTLED, now=NOW) == 1
+    assert task_of(attempt).status == Status.RETRYING
+
+
+def test_a_heartbeat_at_the_last_moment_counts(app: Flask, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    beat("late")
+    claimed("late")
+    assert watch.scan(over=workers.DEAD_AFTER - 1) == 0
+
+    def beat_first() -> None:
+        beat("late", now=DEAD)
+        begin_write()
+
+    monkeypatch.setattr(workers, "begin_write", beat_first)  # between what the reaper reads and what it writes
+    assert watch.scan(over=1) == 0
+    assert [worker["worker_id"] for worker in workers.find()] == ["late"]

@@ -2,25 +2,27 @@
 
 A worker is lost when its heartbeat has been still for DEAD_AFTER. Its row goes, and an attempt whose worker has no
 row counts as failed. A worker that was only slow finds its attempts taken away, and comes back with its next heartbeat.
+No process compares its own time with that of another.
 """
 
 import time
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import delete, exists, select, tuple_, update
 
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task, Worker
 from scheduler_app.services import attempts
 from scheduler_app.services.attempts import WorkerLost
+from scheduler_app.services.sightings import Sightings
 
 HEARTBEAT = 3.0  # seconds
-DEAD_AFTER = timedelta(seconds=12)
-SETTLED = timedelta(seconds=6)  # an attempt younger than this may have a worker that just comes back to its row
-STALL = 3.0  # seconds without a look at the heartbeats, after which they prove nothing
+DEAD_AFTER = 12.0  # seconds
+SETTLED = 6.0  # seconds that an attempt without a worker is given: its worker may be coming back to its row
+WITHOUT_WORKER = ~exists().where(Worker.worker_id == Task.worker_id)
 
 
 def beat(worker: dict[str, Any], *, clock_offset: float, now: datetime) -> None:
@@ -40,44 +42,66 @@ def leave(worker_id: str, *, now: datetime) -> None:
     db.session.commit()
 
 
-def disown(worker_id: str, running: Sequence[int], *, now: datetime) -> int:
-    """Fails attempts that stand as this worker's and do not run there: the answer to their claim was lost."""
-    begin_write()
-    conditions = (Task.worker_id == worker_id, Task.task_id.not_in(running), Task.started_at < now - SETTLED)
-    lost = attempts.started(*conditions)
-    _abandon(lost, "The worker did not hear that it had claimed the task.", now)
-    db.session.commit()
-    return len(lost)
-
-
 class Reaper:
-    """Finds lost workers, and fails the attempts that they had begun."""
+    """Finds lost workers, and fails the attempts that they had begun.
 
-    def __init__(self) -> None:
-        self._looked_at = float("-inf")
-        self._trusts_from = float("-inf")
+    It trusts what it has seen itself: heartbeats that do not move, whatever time they show.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._heartbeats = Sightings[tuple[str, datetime]](monotonic)
+        self._ownerless = Sightings[tuple[int, int]](monotonic)
 
     def reap(self, *, now: datetime) -> int:
-        """Returns how many attempts it failed; now is by the database's clock.
-
-        When the database or this process has stood still, every heartbeat looks old: the workers get time to renew it.
-        """
-        if not self._trusted():
+        """Returns how many attempts it failed."""
+        silent, ownerless = self._silent(), self._without_worker()
+        db.session.rollback()
+        if not silent and not ownerless:
             return 0
         begin_write()
-        silent = select(Worker.worker_id).where(Worker.seen_at < now - DEAD_AFTER)
-        db.session.execute(delete(Worker).where(Worker.worker_id.in_(silent.with_for_update(skip_locked=True))))
-        alive = exists().where(Worker.worker_id == Task.worker_id)
-        lost = attempts.started(~alive, Task.started_at < now - SETTLED)
+        gone = _remove(silent)
+        theirs = Task.worker_id.in_(gone) | tuple_(Task.task_id, Task.claims).in_(ownerless)
+        lost = attempts.started(WITHOUT_WORKER, theirs)
         _abandon(lost, "The worker that ran the attempt was lost: it was killed, or silent for too long.", now)
         db.session.commit()
         return len(lost)
 
-    def _trusted(self) -> bool:
-        previous, self._looked_at = self._looked_at, time.monotonic()
-        if self._looked_at - previous > STALL:
-            self._trusts_from = self._looked_at + 2 * HEARTBEAT
-        return self._looked_at >= self._trusts_from
+    def _silent(self) -> list[tuple[str, datetime]]:
+        rows = db.session.execute(select(Worker.worker_id, Worker.seen_at))
+        return self._heartbeats.look((row.worker_id, row.seen_at) for row in rows).lasting(DEAD_AFTER)
+
+    def _without_worker(self) -> list[tuple[int, int]]:
+        rows = db.session.execute(
+            select(Task.task_id, Task.claims).where(Task.status == Status.STARTED, WITHOUT_WORKER)
+        )
+        return self._ownerless.look((row.task_id, row.claims) for row in rows).lasting(SETTLED)
+
+
+class Strays:
+    """Attempts that stand as a worker's and do not run there: the answer to their claim was lost."""
+
+    def __init__(self, worker_id: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.worker_id = worker_id
+        self._seen = Sightings[tuple[int, int]](monotonic)
+
+    def disown(self, here: Collection[tuple[int, int]], *, now: datetime) -> int:
+        """Fails those that it has seen for SETTLED, and returns how many; here: task_id and claims of those that do run here.
+
+        What was claimed a moment ago may still be on its way to the thread that runs it.
+        """
+        theirs = select(Task.task_id, Task.claims).where(
+            Task.status == Status.STARTED, Task.worker_id == self.worker_id
+        )
+        standing = {(row.task_id, row.claims) for row in db.session.execute(theirs)}
+        db.session.rollback()
+        strays = self._seen.look(standing.difference(here)).lasting(SETTLED)
+        if not strays:
+            return 0
+        begin_write()
+        lost = attempts.started(Task.worker_id == self.worker_id, tuple_(Task.task_id, Task.claims).in_(strays))
+        _abandon(lost, "The worker did not hear that it had claimed the task.", now)
+        db.session.commit()
+        return len(lost)
 
 
 def find() -> list[dict[str, Any]]:
@@ -88,6 +112,13 @@ def find() -> list[dict[str, Any]]:
         vars(worker) | {"running": [task for task in running if task.worker_id == worker.worker_id]}
         for worker in workers
     ]
+
+
+def _remove(silent: Sequence[tuple[str, datetime]]) -> Sequence[str]:
+    """Deletes the rows of those that have not beaten since; returns whose they were."""
+    still = select(Worker.worker_id).where(tuple_(Worker.worker_id, Worker.seen_at).in_(silent))
+    statement = delete(Worker).where(Worker.worker_id.in_(still.with_for_update(skip_locked=True)))
+    return db.session.scalars(statement.returning(Worker.worker_id)).all()
 
 
 def _abandon(lost: Sequence[attempts.Attempt], message: str, now: datetime) -> None:

@@ -44,18 +44,18 @@ class Executor:
 
     def run(self, message: Message) -> None:
         """Raises GiveBack when the database does not let go on: the message is to come again."""
-        expect(message[0])
+        expect(message)
         try:
             attempt = self._claim(message)
             if attempt is None:
                 log.info("task %d: message %d is out of date", *message)
                 return
             with registered(attempt) as task:
-                expect_no_more(task.task_id)
+                expect_no_more(message)
                 if not self._outcome(task):
                     log.warning("task %d: attempt %d came too late, dropped", task.task_id, task.attempt)
         finally:
-            expect_no_more(message[0])
+            expect_no_more(message)
 
     def _claim(self, message: Message) -> Attempt | None:
         claimed: tuple[Message, Attempt | None] | None = self._ahead.__dict__.pop("claim", None)
@@ -81,7 +81,7 @@ class Executor:
 
     def _record_success(self, task: RunningTask, result: str) -> bool:
         if following := self.following():
-            expect(following[0])
+            expect(following)
         progress = task.take_progress()
 
         def record(again: bool) -> tuple[bool, Attempt | None]:

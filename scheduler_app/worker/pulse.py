@@ -16,7 +16,7 @@ from scheduler_app.database import failures
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
 from scheduler_app.services import attempts, workers
-from scheduler_app.worker.running import RunningTask, running_tasks, tasks_here
+from scheduler_app.worker.running import RunningTask, attempts_here, running_tasks
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Pulse:
             "threads": threads,
             "queues": queues,
         }
+        self.strays = workers.Strays(worker_id)
         self._stopping = threading.Event()
         self._loops = (
             Loop(app, self._stopping, "heartbeat", self._beat, workers.HEARTBEAT),
@@ -72,7 +73,7 @@ class Pulse:
         self.worker.setdefault("started_at", now)
 
     def _disown(self) -> None:
-        if disowned := workers.disown(self.worker["worker_id"], tasks_here(), now=database.clock()):
+        if disowned := self.strays.disown(attempts_here(), now=database.clock()):
             log.warning("%d attempts stood as this worker's without running here", disowned)
 
 

@@ -52,7 +52,7 @@ class RunningTask:
 
 
 _running: dict[int, RunningTask] = {}
-_expected: set[int] = set()  # tasks that threads here claim, or have claimed, and run next
+_expected: set[tuple[int, int]] = set()  # what threads here claim, or have claimed, and run next: task and claims
 
 
 @contextmanager
@@ -73,15 +73,21 @@ def running_tasks() -> list[RunningTask]:
     return list(_running.values())
 
 
-def expect(task_id: int) -> None:
+def expect(message: tuple[int, int]) -> None:
     """Before its claim: while the database is away, it may be long until we hear whether that succeeded."""
-    _expected.add(task_id)
+    _expected.add(_claimed(message))
 
 
-def expect_no_more(task_id: int) -> None:
-    _expected.discard(task_id)
+def expect_no_more(message: tuple[int, int]) -> None:
+    _expected.discard(_claimed(message))
 
 
-def tasks_here() -> list[int]:
-    """Those that run here, or are about to."""
-    return [*_running.copy(), *_expected.copy()]
+def attempts_here() -> set[tuple[int, int]]:
+    """The task and the claims of each attempt that runs here, or is about to."""
+    return {(task.task_id, task.record.claims) for task in running_tasks()} | _expected.copy()
+
+
+def _claimed(message: tuple[int, int]) -> tuple[int, int]:
+    """The attempt that the message leads to: a claim counts one up."""
+    task_id, claims = message
+    return task_id, claims + 1
