@@ -1,41 +1,29 @@
 """`http_request`: calls a URL, once an attempt."""
 
-import codecs
-import http.client
 import re
-import socket
-import ssl
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from email.message import Message
-from functools import cache
+import uuid
+from dataclasses import asdict
 from json import dumps
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
-from urllib3 import HTTPResponse
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, LocationParseError
-from urllib3.util import Url, parse_url
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
 
-from scheduler_app.operations import CurrentTask, PermanentError, operation, running_task
+from scheduler_app.operations import PermanentError, operation, running_task
+from scheduler_app.outgoing import MAX_CONTENT, NAME, Answer, Refused, Request, references, send
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-MAX_CONTENT = 65_536  # bytes of a body, sent or kept
-MAX_HEADERS = 16_384  # characters of the response's headers that are kept
 MAX_SENT_HEADERS = 50
 MAX_TIMEOUT = 300
-WATCH_INTERVAL = 0.25  # seconds between two looks whether the task is cancelled
 SUCCESS = range(200, 300)
 RETRIED = {408, 425, 429, *range(500, 600)}  # a later attempt can meet another answer
 
 _HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}"
 _HEADER_VALUE = r"[\t\x20-\x7e\xa0-\xff]{0,8192}"
 _FRAMING = {"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"}
-# A list, because Python also knows codecs that are slow on purpose, or no text.
-_CHARSET = r"utf-(8|16|32)([bl]e)?|us-ascii|iso-8859-\d{1,2}|windows-\d{3,4}|koi8-[ru]|shift_jis|euc-(jp|kr)|gb\w+|big5"
+_OURS = ("backbeat-", "webhook-")  # beginnings of headers by which receivers know who calls
 
 
 def _check_url(text: str) -> None:
@@ -60,6 +48,8 @@ def _check_headers(headers: dict[str, str]) -> None:
             raise ValidationError(f"{name[:100]!a} is not a name of a header.")
         if name.lower() in _FRAMING:
             raise ValidationError(f"{name} is not allowed: the connection sets it.")
+        if name.lower().startswith(_OURS):
+            raise ValidationError(f"{name} is not allowed: Backbeat sets it.")
         if not re.fullmatch(_HEADER_VALUE, value):
             raise ValidationError(
                 f"{name} has a line break, another character that headers cannot hold, or more than 8192."
@@ -92,8 +82,9 @@ class HttpRequestParams(Schema):
         load_default=dict,
         validate=_check_headers,
         metadata={
-            "description": "Headers to send. The task shows them to whoever can read it.",
-            "example": {"Accept": "application/json"},
+            "description": "Headers to send. The task shows them to whoever can read it: write a secret as "
+            "`${secret:NAME}`, and the worker fills in what its file of secrets has for that name and this host.",
+            "example": {"Accept": "application/json", "Authorization": "Bearer ${secret:SHOP_TOKEN}"},
             "maxProperties": MAX_SENT_HEADERS,
         },
     )
@@ -116,6 +107,21 @@ class HttpRequestParams(Schema):
         },
     )
 
+    sign_with = fields.String(
+        validate=validate.Regexp(rf"{NAME}\Z", error="Not a name of a secret."),
+        metadata={
+            "description": "The name of the secret that signs the call as Standard Webhooks say.",
+            "example": "SHOP_SIGNING_KEY",
+        },
+    )
+
+    @validates_schema
+    def check_secrets(self, params: dict[str, Any], **_: Any) -> None:
+        try:
+            references(params["headers"], params.get("sign_with"))
+        except ValueError as error:
+            raise ValidationError(str(error), "headers") from None
+
     @validates_schema
     def check_content(self, params: dict[str, Any], **_: Any) -> None:
         if "json" not in params:
@@ -137,6 +143,7 @@ def http_request(
     expected_status: list[int],
     json: Any = None,
     body: str | None = None,
+    sign_with: str | None = None,
 ) -> dict[str, Any]:
     """Calls a URL; succeeds when the status is an expected one.
 
@@ -145,26 +152,29 @@ def http_request(
     binary content too, shows as U+FFFD.
     Redirects are not followed: a 3xx is a status like any other. Proxy settings of the environment do not count.
     Delivery is at least once, so the receiver can tell a repetition by the headers `Backbeat-Task` and
-    `Backbeat-Attempt`. Receivers that know `Idempotency-Key` get one when the task names it in its headers.
+    `Backbeat-Attempt`, and by `webhook-id` when the call is signed. Receivers that know `Idempotency-Key` get one when
+    the task names it in its headers.
     No answer within the timeout, a broken connection and the statuses 408, 425, 429 and 5xx are worth another attempt;
-    every other unexpected status is a PermanentError.
+    every other unexpected status is a PermanentError, and so is a call that BACKBEAT_HTTP_ALLOW or
+    BACKBEAT_SECRETS_FILE does not allow.
     """
     content = body if json is None else dumps(json)
     sent = _defaults(is_json=json is not None) | {name.lower(): value for name, value in headers.items()}
+    encoded = None if content is None else content.encode()
     started = time.monotonic()
-    result = _exchange(parse_url(url), method, sent, content, timeout)
-    if result["status"] not in expected_status:
-        raise _unexpected(result["status"], result["body"])
-    return {**result, "elapsed": round(time.monotonic() - started, 3)}
+    answer = _answer(Request(url, method, sent, encoded, timeout, sign_with, _message_id()))
+    if answer.status not in expected_status:
+        raise _unexpected(answer)
+    return {**asdict(answer), "elapsed": round(time.monotonic() - started, 3)}
 
 
 class UnexpectedStatus(Exception):
     """The answer's status is none of the expected ones; a later attempt can meet another."""
 
 
-def _unexpected(status: int, body: str) -> Exception:
-    message = f"The answer was {status}: {body[:200].strip() or '(no body)'}"
-    return UnexpectedStatus(message) if status in RETRIED else PermanentError(message)
+def _unexpected(answer: Answer) -> Exception:
+    message = f"The answer was {answer.status}: {answer.body[:200].strip() or '(no body)'}"
+    return UnexpectedStatus(message) if answer.status in RETRIED else PermanentError(message)
 
 
 def _defaults(*, is_json: bool) -> dict[str, str]:
@@ -174,92 +184,19 @@ def _defaults(*, is_json: bool) -> dict[str, str]:
     return headers | ({"content-type": "application/json"} if is_json else {})
 
 
-def _exchange(url: Url, method: str, headers: dict[str, str], content: str | None, timeout: float) -> dict[str, Any]:
-    """One request, on a connection of its own: a kept one may be closed at the other end, which costs an attempt."""
-    deadline = time.monotonic() + timeout
-    encoded = None if content is None else content.encode()
+def _message_id() -> str:
+    """The same at each attempt."""
+    task = running_task.get(None)
+    return f"task_{task.task_id if task else uuid.uuid4()}"
+
+
+def _answer(request: Request) -> Answer:
     task = running_task.get(None)
     try:
-        with closing(_connection(url, timeout)) as connection:
-            connection.connect()
-            with _hung_up(connection.sock, deadline, task):
-                connection.request(method, url.request_uri, body=encoded, headers=headers, preload_content=False)
-                with connection.getresponse() as response:
-                    result = _read(response)
-    except (OSError, HTTPError, http.client.HTTPException) as error:
+        return send(request, given_up=lambda: task is not None and task.cancelled)
+    except Refused as error:
+        raise PermanentError(str(error)) from None
+    except (ConnectionError, TimeoutError):
         if task:
             task.check_cancelled()
-        _check_deadline(deadline, timeout)
-        raise ConnectionError(f"{url.netloc}: {error.__cause__ or error}") from error
-    _check_deadline(deadline, timeout)  # the end of a body may have been the hanging up
-    return result
-
-
-def _connection(url: Url, timeout: float) -> HTTPConnection:
-    host = url.host or ""
-    if url.scheme == "https":
-        return HTTPSConnection(host, url.port, timeout=timeout, ssl_context=_tls())
-    return HTTPConnection(host, url.port, timeout=timeout)
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
-@contextmanager
-def _hung_up(sock: socket.socket, deadline: float, task: CurrentTask | None) -> Iterator[None]:
-    """At the deadline, and when the task is cancelled.
-
-    A socket's timeout bounds each read only: without this a peer that drips single bytes would hold on for ever.
-    """
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(min(WATCH_INTERVAL, max(0.0, deadline - time.monotonic()))):
-            if time.monotonic() >= deadline or (task and task.cancelled):
-                # The plain socket's shutdown: that of a TLS socket takes the session away from the thread that reads.
-                _shut_down(sock)
-                return
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _shut_down(sock: socket.socket) -> None:
-    with suppress(OSError):  # closed already
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-def _check_deadline(deadline: float, timeout: float) -> None:
-    if time.monotonic() >= deadline:
-        raise TimeoutError(f"No complete answer within {timeout:g} s.") from None
-
-
-def _read(response: HTTPResponse) -> dict[str, Any]:
-    content = response.read(MAX_CONTENT + 1, decode_content=True)
-    headers, size = {}, 0
-    for name, value in response.headers.itermerged():
-        size += len(name) + len(value)
-        if size <= MAX_HEADERS:
-            headers[name.lower()] = value
-    cut = len(content) > MAX_CONTENT
-    text = _text(content[:MAX_CONTENT], response.headers.get("content-type", ""), whole=not cut)
-    return {"status": response.status, "headers": headers, "body": text, "truncated": cut or size > MAX_HEADERS}
-
-
-def _text(content: bytes, content_type: str, *, whole: bool) -> str:
-    message = Message()
-    message["content-type"] = content_type
-    charset = message.get_content_charset("utf-8")
-    known = re.fullmatch(_CHARSET, charset)
-    try:
-        decoder = codecs.getincrementaldecoder(charset if known else "utf-8")("replace")
-    except LookupError:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    return decoder.decode(content, final=whole).replace("\0", "\ufffd")
+        raise

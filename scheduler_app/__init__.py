@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from scheduler_app import database, operations
+from scheduler_app import database, operations, outgoing
 from scheduler_app.api import register_api
 from scheduler_app.broker import PriorityBroker, WorkerBroker
 from scheduler_app.config import Settings
@@ -25,6 +25,7 @@ def create_app(settings: Settings, *, worker: bool = False) -> Flask:
         for engine in db.engines.values():
             database.prepare(engine, worker=worker)
         app.extensions["backbeat.clock"] = database.DatabaseClock(db.engines[database.DIRECT])
+    outgoing.configure(settings, check=worker)
     operations.load(settings.operations)
     register_api(app)
     return app

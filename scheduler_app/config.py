@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Self
 
@@ -97,6 +98,23 @@ def _log_level(value: str) -> str:
     return value
 
 
+def _reachable(value: str) -> tuple[IPv4Network | IPv6Network | str, ...]:
+    return tuple(_network_or_host(entry.strip()) for entry in value.split(",")) if value else ()
+
+
+def _network_or_host(text: str) -> IPv4Network | IPv6Network | str:
+    with suppress(ValueError):
+        return ip_network(text)
+    # A name that ends in a number would be an address, in one of its less usual spellings.
+    if re.fullmatch(r"(?!(.*\.)?([0-9]+|0x[0-9a-f]*)\.?$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", text.lower()):
+        return text.lower().rstrip(".")
+    raise ValueError("`local`, networks, addresses or host names, separated by commas")
+
+
+def _file(value: str) -> Path | None:
+    return Path(value) if value else None
+
+
 def _setting(variable: str, default: str, parse: Callable[[str], Any], meaning: str, *, secret: bool = False) -> Any:
     metadata = {"variable": variable, "default": default, "parse": parse, "meaning": meaning, "secret": secret}
     return field(metadata=metadata, repr=not secret)
@@ -165,9 +183,21 @@ class Settings:
     retention_days: int = _setting(
         "BACKBEAT_RETENTION_DAYS", "30", _integer(1, 36500), "days that a finished task is kept"
     )
-
     log_level: str = _setting(
         "BACKBEAT_LOG_LEVEL", "info", _log_level, "`debug`, `info` or `warning`: what the processes write to their log"
+    )
+    http_allow: tuple[IPv4Network | IPv6Network | str, ...] = _setting(
+        "BACKBEAT_HTTP_ALLOW",
+        "",
+        _reachable,
+        "what tasks may call beside public addresses: networks, addresses or host names, separated by commas, "
+        "or `local` for all that is loopback or private; `make run` without a key sets that",
+    )
+    secrets_file: Path | None = _setting(
+        "BACKBEAT_SECRETS_FILE",
+        "",
+        _file,
+        "JSON file of the secrets that tasks name as `${secret:NAME}`, which its owner alone can read; workers need it",
     )
 
     @classmethod

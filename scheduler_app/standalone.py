@@ -76,7 +76,7 @@ def socket_folder(data_dir: Path) -> Iterator[Path]:
 
 
 async def serve(settings: Settings, lock: int, valkey_socket: Path) -> None:
-    environ = environment() | {"DATABASE_URL": settings.database_url, "PYTHONUNBUFFERED": "1"}
+    environ = environment_of_children(settings)
     embedded = not environ.get("REDIS_URL")
     if embedded:
         environ["REDIS_URL"] = f"unix://{quote(str(valkey_socket))}"
@@ -93,6 +93,13 @@ async def serve(settings: Settings, lock: int, valkey_socket: Path) -> None:
             supervisor.log.write("backbeat", line)
 
     await supervisor.supervise(start())
+
+
+def environment_of_children(settings: Settings) -> dict[str, str]:
+    environ = environment() | {"DATABASE_URL": settings.database_url, "PYTHONUNBUFFERED": "1"}
+    if not (settings.api_key or settings.http_allow):  # only who is on this machine can post tasks
+        environ["BACKBEAT_HTTP_ALLOW"] = "local"
+    return environ
 
 
 def valkey(settings: Settings, path: Path) -> Service:

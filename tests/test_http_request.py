@@ -13,9 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from actors.http_request import MAX_CONTENT, HttpRequestParams, UnexpectedStatus, _text, http_request
+from actors.http_request import HttpRequestParams, UnexpectedStatus, http_request
+from scheduler_app import outgoing
+from scheduler_app.config import Settings
 from scheduler_app.operations import PermanentError, running_task
+from scheduler_app.outgoing import MAX_CONTENT
+from scheduler_app.outgoing.answers import text as text_of
 from tests.support.http_server import Server, drip, raw_server
+
+
+@pytest.fixture(autouse=True)
+def _loopback_is_allowed() -> None:
+    outgoing.configure(Settings.from_env({"BACKBEAT_HTTP_ALLOW": "local"}))
 
 
 @pytest.fixture(scope="module")
@@ -175,17 +184,17 @@ def test_headers_are_kept_up_to_their_bound(server: Server) -> None:
     ],
 )
 def test_the_body_is_text_in_the_charset_that_the_response_names(content: bytes, content_type: str, text: str) -> None:
-    assert _text(content, content_type, whole=True) == text
+    assert text_of(content, content_type, whole=True) == text
 
 
 def test_a_character_that_the_bound_cuts_in_two_is_left_out() -> None:
-    assert _text("Zoë".encode()[:-1], "text/plain", whole=False) == "Zo"
+    assert text_of("Zoë".encode()[:-1], "text/plain", whole=False) == "Zo"
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=50), st.text(max_size=20).map("text/plain; charset={}".format))
 def test_any_body_is_text_that_can_be_stored(content: bytes, content_type: str) -> None:
-    text = _text(content, content_type, whole=True)
+    text = text_of(content, content_type, whole=True)
     assert "\0" not in text
     text.encode()
 

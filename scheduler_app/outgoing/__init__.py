@@ -1,0 +1,42 @@
+"""What leaves the house: egress rules, secrets by reference, signatures, one client.
+
+Operations call `send`; `create_app` calls `configure`. Until then nothing but public addresses is reached and no secret
+is known. This package knows nothing of tasks, Flask or the database.
+"""
+
+from scheduler_app.config import Settings
+from scheduler_app.outgoing.answers import MAX_CONTENT
+from scheduler_app.outgoing.client import Client
+from scheduler_app.outgoing.egress import Allowed
+from scheduler_app.outgoing.errors import Refused, SecretsUnreadable
+from scheduler_app.outgoing.messages import Answer, Request
+from scheduler_app.outgoing.secrets_file import NAME, SecretsFile, references
+
+__all__ = [
+    "MAX_CONTENT",
+    "NAME",
+    "Answer",
+    "Refused",
+    "Request",
+    "SecretsUnreadable",
+    "configure",
+    "references",
+    "secret_names",
+    "send",
+]
+
+_client = Client()  # of this process
+send = _client.send
+
+
+def configure(settings: Settings, *, check: bool = False) -> None:
+    """With `check` raises SettingsError when the file of secrets cannot be used: for the processes that send."""
+    _client.allowed = Allowed.of(settings.http_allow)
+    _client.secrets = SecretsFile(settings.secrets_file)
+    if check:
+        _client.secrets.check()
+
+
+def secret_names() -> list[str]:
+    """The secrets that this process knows, without their values; raises SecretsUnreadable."""
+    return sorted(_client.secrets.read())

@@ -1,0 +1,133 @@
+"""The one client by which requests leave: it checks where they go, fills in secrets, signs and reads the answer."""
+
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from ipaddress import ip_address
+
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import HTTPError
+
+from scheduler_app.outgoing import answers
+from scheduler_app.outgoing.blackening import Blackening
+from scheduler_app.outgoing.connections import Resolver, connection_to, resolve
+from scheduler_app.outgoing.egress import PUBLIC_ONLY, Address, Allowed, is_public
+from scheduler_app.outgoing.errors import Refused
+from scheduler_app.outgoing.messages import Answer, Request
+from scheduler_app.outgoing.secrets_file import Secret, SecretsFile, filled, references
+from scheduler_app.outgoing.signatures import signature_headers
+
+WATCH_INTERVAL = 0.25  # seconds between two looks whether the request is to be given up
+
+
+def _never() -> bool:
+    return False
+
+
+class Client:
+    """Its methods may be called from many threads."""
+
+    def __init__(
+        self, allowed: Allowed = PUBLIC_ONLY, secrets: SecretsFile | None = None, lookup: Resolver = resolve
+    ) -> None:
+        self.allowed = allowed
+        self.secrets = secrets or SecretsFile()
+        self.lookup = lookup
+
+    def send(self, request: Request, *, trusted: bool = False, given_up: Callable[[], bool] = _never) -> Answer:
+        """The answer, whatever its status; redirects are not followed.
+
+        With `trusted` any address may be called: for those that the operator sets. When `given_up` turns true, the
+        connection is broken off.
+        Raises Refused for what is not allowed, SecretsUnreadable, TimeoutError when there is no complete answer within
+        the request's timeout, and ConnectionError for every other failure on the way. No secret that took part is in
+        the answer or in an error.
+        """
+        secrets = self.secrets.chosen(request)
+        blackening = Blackening(secrets.values())
+        headers = _headers(request, secrets)
+        deadline = time.monotonic() + request.timeout
+        allowed = None if trusted else self.allowed
+        connection = connection_to(request.target, allowed=allowed, lookup=self.lookup, deadline=deadline)
+        try:
+            with closing(connection):
+                connection.connect()
+                _check_encrypted(request, connection)
+                with _hung_up(connection.sock, deadline, given_up):
+                    answer = _exchange(connection, request, headers, blackening)
+        except (OSError, HTTPError, http.client.HTTPException) as error:
+            failure = blackening.apply(f"{request.target}: {error.__cause__ or error}")
+        else:
+            _check_deadline(deadline, request)  # the end of a body may have been the hanging up
+            return answer
+        # Raised out here, because the error above may quote what came back, and would be shown as the context.
+        _check_deadline(deadline, request)
+        raise ConnectionError(failure)
+
+
+def _headers(request: Request, secrets: Mapping[str, Secret]) -> dict[str, str]:
+    headers = filled(request.headers, secrets)
+    if request.sign_with:
+        key = secrets[request.sign_with]
+        headers |= signature_headers(key, request.message_id, request.body or b"", now=datetime.now(UTC))
+    return headers
+
+
+def _check_encrypted(request: Request, connection: HTTPConnection) -> None:
+    assert connection.sock
+    address = ip_address(connection.sock.getpeername()[0].partition("%")[0])
+    check_encrypted(request, address)
+
+
+def check_encrypted(request: Request, address: Address) -> None:
+    """Raises Refused for a secret that would cross the internet for everybody on the way to read."""
+    names = references(request.headers)
+    if names and request.target.scheme == "http" and is_public(address):
+        raise Refused(f"The secret {min(names)!r} is not sent to a public address without encryption; use https.")
+
+
+def _exchange(
+    connection: HTTPConnection, request: Request, headers: Mapping[str, str], blackening: Blackening
+) -> Answer:
+    """One request, on a connection of its own: a kept one may be closed at the other end, which costs an attempt."""
+    connection.request(request.method, request.target.uri, body=request.body, headers=headers, preload_content=False)
+    with connection.getresponse() as response:
+        return answers.read(response, blackening)
+
+
+@contextmanager
+def _hung_up(sock: socket.socket, deadline: float, given_up: Callable[[], bool]) -> Iterator[None]:
+    """At the deadline, and when the request is given up.
+
+    A socket's timeout bounds each read only: without this a peer that drips single bytes would hold on for ever.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(min(WATCH_INTERVAL, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline or given_up():
+                # The plain socket's shutdown: that of a TLS socket takes the session away from the thread that reads.
+                _shut_down(sock)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _shut_down(sock: socket.socket) -> None:
+    with suppress(OSError):  # closed already
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _check_deadline(deadline: float, request: Request) -> None:
+    if time.monotonic() >= deadline:
+        raise TimeoutError(f"No complete answer within {request.timeout:g} s.")

@@ -1,0 +1,60 @@
+"""What the client sends, and what it gives back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from urllib3.util import Url, parse_url
+
+
+@dataclass(frozen=True)
+class Request:
+    url: str  # of http or https, without user and password
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case; ${secret:NAME} is filled in
+    body: bytes | None = None
+    timeout: float = 30.0  # seconds for the whole exchange, looking up the name excepted
+    sign_with: str | None = None  # the name of the secret that signs it, as Standard Webhooks say
+    message_id: str = ""  # its webhook-id, when it is signed: the same whenever the same message is sent again
+
+    @property
+    def target(self) -> "Target":
+        return Target.of(parse_url(self.url))
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]  # names in lower case
+    body: str
+    truncated: bool  # whether headers or body were cut
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a request goes. A zone of an IPv6 address is left out: only link-local ones need it, which are refused."""
+
+    scheme: str
+    host: str  # in lower case; an IPv6 address without brackets
+    port: int
+    uri: str
+
+    @classmethod
+    def of(cls, url: Url) -> "Target":
+        host = url.host or ""
+        if host.startswith("["):
+            host = host.strip("[]").partition("%")[0]
+        scheme = url.scheme or "http"
+        return cls(scheme, host, url.port or (443 if scheme == "https" else 80), url.request_uri)
+
+    @property
+    def names(self) -> set[str]:
+        """What it is called where hosts are listed: `host` and `host:port`."""
+        return {self._host, f"{self._host}:{self.port}"}
+
+    def __str__(self) -> str:
+        usual = self.port == (443 if self.scheme == "https" else 80)
+        return self._host if usual else f"{self._host}:{self.port}"
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
