@@ -73,6 +73,7 @@ def shop(valkey_server: Valkey, migrated: dict[str, str]) -> Callable[..., Syste
         settings = {
             "DATABASE_URL": f"sqlite:///{folder}/backbeat.db",
             "REDIS_URL": valkey_server.url,
+            "BACKBEAT_HTTP_ALLOW": "local",
             "BACKBEAT_OPERATIONS": "actors,examples.shop_operations",
             "SHOP_INVOICES": str(folder / "invoices"),
         }

@@ -52,8 +52,12 @@ BAD = {
     "BACKBEAT_SCAN_INTERVAL": ["0", "0.09", "61", "nan", "inf", "soon"],
     "BACKBEAT_LOG_LEVEL": ["loud", "INFO"],
     "BACKBEAT_RETENTION_DAYS": ["0", "36501", "forever"],
+    "BACKBEAT_HTTP_ALLOW": [
+        *("10.0.0.5/8", "10.0.0.300", "10.0.0.0/33", "fd00::/129", "[::1]"),
+        *("127.1", "0x7f.1", "2130706433", "local,", "http://a", "a:80", "*.example.com", "two words", "exämple.com"),
+    ],
 }  # fmt: skip
-ANY_TEXT = {"HOST", "BACKBEAT_DATA_DIR"}  # the system says whether it can listen or write there
+ANY_TEXT = {"HOST", "BACKBEAT_DATA_DIR", "BACKBEAT_SECRETS_FILE"}  # the system says whether it can use them
 
 
 def refusal(environ: Mapping[str, str]) -> str:
@@ -135,6 +139,17 @@ def test_no_process_starts_with_a_wrong_setting(name: str, tmp_path: Path) -> No
     assert (
         ended.stderr.splitlines().count("PORT: 'http' is not allowed; allowed is a whole number from 1 to 65535") == 1
     )
+    assert "Traceback" not in ended.stderr
+
+
+def test_no_worker_starts_with_secrets_that_others_can_read(tmp_path: Path) -> None:
+    file = tmp_path / "secrets.json"
+    file.write_text("{}")
+    file.chmod(0o640)
+    ended = start("worker", tmp_path, BACKBEAT_SECRETS_FILE=str(file))
+    assert ended.returncode > 0
+    reason = "it must be a file that its owner alone can read, as chmod 600 makes it"
+    assert ended.stderr.splitlines().count(f"BACKBEAT_SECRETS_FILE: '{file}' cannot be used: {reason}") == 1
     assert "Traceback" not in ended.stderr
 
 

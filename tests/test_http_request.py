@@ -19,7 +19,7 @@ from scheduler_app.config import Settings
 from scheduler_app.operations import PermanentError, running_task
 from scheduler_app.outgoing import MAX_CONTENT
 from scheduler_app.outgoing.answers import text as text_of
-from tests.support.http_server import Server, drip, raw_server
+from tests.support.http_server import Server, drip, raw_server, serving
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +29,8 @@ def _loopback_is_allowed() -> None:
 
 @pytest.fixture(scope="module")
 def running_server() -> Iterator[Server]:
-    with Server() as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    with serving(Server()) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture
@@ -314,6 +312,18 @@ def test_a_good_url_is_taken(url: str) -> None:
         ("headers", {"transfer-encoding": "chunked"}),
         ("headers", {f"X-{number}": "" for number in range(51)}),
         ("headers", ["X-A"]),
+        ("headers", {"Backbeat-Task": "1"}),
+        ("headers", {"backbeat-anything": "1"}),
+        ("headers", {"Webhook-Signature": "v1,"}),
+        ("headers", {"X-A": "${secret:}"}),
+        ("headers", {"X-A": "${secret:two words}"}),
+        ("headers", {"X-A": "${secret:NEVER_CLOSED"}),
+        ("headers", {"X-A": f"${{secret:{'a' * 65}}}"}),
+        ("headers", {"Authorization": "${secret:A}", "host": "other.example"}),
+        ("sign_with", ""),
+        ("sign_with", "two words"),
+        ("sign_with", "A\n"),
+        ("sign_with", None),
         ("json", None),
         ("json", float("nan")),
         ("json", "a" * MAX_CONTENT),

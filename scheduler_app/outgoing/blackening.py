@@ -32,10 +32,15 @@ def _from_html(match: re.Match[str]) -> str:
     return html.unescape(match[0])
 
 
+def _nothing(_: re.Match[str]) -> str:
+    return ""
+
+
 ESCAPES: tuple[tuple[re.Pattern[str], Replacement], ...] = (
     (re.compile(r"%[0-9a-fA-F]{2}"), _from_url),
     (re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)"), _from_json),
     (re.compile(r"&(#\d{1,3}|#x[0-9a-fA-F]{1,2}|\w{2,4});"), _from_html),
+    (re.compile("\ufffd+"), _nothing),  # UTF-16 that was read as something else
 )
 _SPACE = re.compile(r"\s+")
 _URLS_TO_USUAL = str.maketrans("-_", "+/")  # the two alphabets of Base64
@@ -64,7 +69,7 @@ class Blackening:
         for reading in _readings(text) if self._plain else ():
             for value in self._plain:
                 yield from map(reading.place, _find(value, reading.text))
-            joined = _Reading(_SPACE.sub("", reading.text), reading, _SPACE, lambda _: "")  # Base64 comes in lines
+            joined = _Reading(_SPACE.sub("", reading.text), reading, _SPACE, _nothing)  # Base64 comes in lines
             usual = joined.text.translate(_URLS_TO_USUAL)
             for certain in self._base64:
                 yield from (joined.place(_widened(span, usual)) for span in _find(certain, usual))

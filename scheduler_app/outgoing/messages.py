@@ -1,7 +1,9 @@
 """What the client sends, and what it gives back."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 
 from urllib3.util import Url, parse_url
 
@@ -31,7 +33,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a request goes. A zone of an IPv6 address is left out: only link-local ones need it, which are refused."""
+    """Where a request goes.
+
+    An IPv6 address is written in the usual way, without a zone: only link-local ones need it, which are refused.
+    """
 
     scheme: str
     host: str  # in lower case; an IPv6 address without brackets
@@ -43,6 +48,8 @@ class Target:
         host = url.host or ""
         if host.startswith("["):
             host = host.strip("[]").partition("%")[0]
+            with suppress(ValueError):  # the look-up will say so
+                host = str(IPv6Address(host))
         scheme = url.scheme or "http"
         return cls(scheme, host, url.port or (443 if scheme == "https" else 80), url.request_uri)
 

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.spellings import SPELLINGS
+
 BOMB = gzip.compress(bytes(30_000_000))
 
 
@@ -39,6 +41,20 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def echo(request: Handler, status: str) -> None:
+    """The credentials that came, in every spelling, in the body and in the headers."""
+    credentials = request.headers["Authorization"].removeprefix("Bearer ")
+    written = [write(credentials) for write in SPELLINGS.values()]
+    headers = {f"X_{n}": text for n, text in enumerate(written) if "\n" not in text}
+    request.send("\n".join(written).encode(), int(status), Location=f"/?token={written[1]}", **headers)
+
+
+def break_off(request: Handler, _: str) -> None:
+    """With what came, where a status line belongs."""
+    request.wfile.write(f"{request.headers['Authorization']}\r\n\r\n".encode())
+    request.close_connection = True
+
+
 ANSWERS: dict[str, Callable[[Handler, str], None]] = {
     "hello": lambda request, _: request.send(b"hello", Content_Type="text/plain", X_Two="a"),
     "status": lambda request, code: request.send(b"it broke", int(code)),
@@ -47,6 +63,8 @@ ANSWERS: dict[str, Callable[[Handler, str], None]] = {
     "bomb": lambda request, _: request.send(BOMB, Content_Encoding="gzip"),
     "broken-gzip": lambda request, _: request.send(b"no gzip", Content_Encoding="gzip"),
     "gzip": lambda request, _: request.send(gzip.compress(b"hello"), Content_Encoding="gzip"),
+    "echo": echo,
+    "broken": break_off,
     "headers": lambda request, count: request.send(b"", **{f"X_{n}": "v" * 1_000 for n in range(int(count))}),
 }
 
@@ -54,13 +72,21 @@ ANSWERS: dict[str, Callable[[Handler, str], None]] = {
 class Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), Handler)
         self.requests: list[tuple[str, str, Any, bytes]] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *_: Any) -> None:
         """Quiet: some clients hang up on purpose."""
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    with server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 @contextmanager
