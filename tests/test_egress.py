@@ -1,7 +1,7 @@
 """Which addresses tasks may call. Addresses are data here: connections are made to loopback only."""
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -19,6 +19,7 @@ from scheduler_app.outgoing.egress import NEVER, Allowed, refusal
 from scheduler_app.outgoing.errors import Refused
 from scheduler_app.outgoing.messages import Request
 from tests.support.http_server import Server, serving
+from tests.support.lookups import found, looked_up
 
 ALWAYS_REFUSED = [
     *("169.254.169.254", "169.254.0.1", "fe80::1", "fe80::a9fe:a9fe"),
@@ -51,19 +52,6 @@ def allowed(setting: str) -> Allowed:
 
 def reason(address: str, setting: str = "", host: str = "shop.example") -> str | None:
     return refusal(ip_address(address), host, allowed(setting))
-
-
-def found(*addresses: str, port: int = 80) -> list[Found]:
-    """As a look-up gives it."""
-    family = {4: socket.AF_INET, 6: socket.AF_INET6}
-    return [
-        (family[ip_address(a).version], socket.SOCK_STREAM, 6, "", (a, port, 0, 0)[: 4 if ":" in a else 2])
-        for a in addresses
-    ]
-
-
-def looked_up(*addresses: str) -> Callable[[str, int], Sequence[Found]]:
-    return lambda _, port: found(*addresses, port=port)
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,17 @@ import http.client
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from ipaddress import ip_address
 
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
 from scheduler_app.outgoing import answers
 from scheduler_app.outgoing.blackening import Blackening
-from scheduler_app.outgoing.connections import Resolver, connection_to, resolve
-from scheduler_app.outgoing.egress import PUBLIC_ONLY, Address, Allowed, is_public
+from scheduler_app.outgoing.connections import Found, Resolver, address_of, connection_to, resolve
+from scheduler_app.outgoing.egress import PUBLIC_ONLY, Allowed, is_public
 from scheduler_app.outgoing.errors import Refused
 from scheduler_app.outgoing.messages import Answer, Request
 from scheduler_app.outgoing.secrets_file import Secret, SecretsFile, filled, references
@@ -52,11 +51,16 @@ class Client:
         headers = _headers(request, secrets)
         deadline = time.monotonic() + request.timeout
         allowed = None if trusted else self.allowed
-        connection = connection_to(request.target, allowed=allowed, lookup=self.lookup, deadline=deadline)
+
+        def lookup(host: str, port: int) -> Sequence[Found]:
+            found = self.lookup(host, port)
+            _check_encrypted(request, found)
+            return found
+
+        connection = connection_to(request.target, allowed=allowed, lookup=lookup, deadline=deadline)
         try:
             with closing(connection):
                 connection.connect()
-                _check_encrypted(request, connection)
                 with _hung_up(connection.sock, deadline, given_up):
                     answer = _exchange(connection, request, headers, blackening)
         except (OSError, HTTPError, http.client.HTTPException) as error:
@@ -77,16 +81,10 @@ def _headers(request: Request, secrets: Mapping[str, Secret]) -> dict[str, str]:
     return headers
 
 
-def _check_encrypted(request: Request, connection: HTTPConnection) -> None:
-    assert connection.sock
-    address = ip_address(connection.sock.getpeername()[0].partition("%")[0])
-    check_encrypted(request, address)
-
-
-def check_encrypted(request: Request, address: Address) -> None:
+def _check_encrypted(request: Request, found: Sequence[Found]) -> None:
     """Raises Refused for a secret that would cross the internet for everybody on the way to read."""
     names = references(request.headers)
-    if names and request.target.scheme == "http" and is_public(address):
+    if names and request.target.scheme == "http" and any(is_public(address_of(each)) for each in found):
         raise Refused(f"The secret {min(names)!r} is not sent to a public address without encryption; use https.")
 
 
