@@ -65,6 +65,11 @@ def _check_size(body: str) -> None:
         raise ValidationError(f"Longer than {MAX_CONTENT} bytes.")
 
 
+def _check_secret_name(text: str) -> None:
+    if not re.fullmatch(NAME, text):
+        raise ValidationError("Not a name of a secret: 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-'.")
+
+
 class HttpRequestParams(Schema):
     method = fields.String(
         load_default="GET",
@@ -108,10 +113,11 @@ class HttpRequestParams(Schema):
     )
 
     sign_with = fields.String(
-        validate=validate.Regexp(rf"{NAME}\Z", error="Not a name of a secret."),
+        validate=_check_secret_name,
         metadata={
             "description": "The name of the secret that signs the call as Standard Webhooks say.",
             "example": "SHOP_SIGNING_KEY",
+            "pattern": f"^{NAME}$",
         },
     )
 

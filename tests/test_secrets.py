@@ -350,7 +350,7 @@ def test_a_header_that_cannot_be_sent_is_refused_without_its_value(server: Serve
 def test_no_secret_is_in_any_row_or_line_that_a_worker_writes(
     client: FlaskClient, worker: Callable[..., Process], server: Server, write: Write, app: Flask
 ) -> None:
-    process = worker(BACKBEAT_SECRETS_FILE=str(write()), BACKBEAT_HTTP_ALLOW="127.0.0.1")
+    process = worker(BACKBEAT_SECRETS_FILE=str(write()), BACKBEAT_HTTP_ALLOW="127.0.0.1", BACKBEAT_LOG_LEVEL="debug")
     ids = submit(
         client, *(call(f"{server.url}/{path}") for path in ("echo/200", "echo/302", "echo/404", "echo/500", "broken"))
     )

@@ -105,6 +105,33 @@ def youngest(supervisor: Process, command: str) -> int:
     return max(row.pid for row in rows if command in row.command)
 
 
+def test_without_a_key_tasks_may_call_this_machine(running: Backbeat) -> None:
+    params = {"url": f"http://127.0.0.1:{running.port}/livez"}
+    task = running.call("POST", "/tasks/", {"operation": "http_request", "params": params, "max_retries": 0})
+    path = f"/tasks/{task['task_id']}/"
+    assert eventually(lambda: (seen := running.call("GET", path))["finished_at"] and seen)["status"] == "SUCCESS"
+
+
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [
+        ({}, "local"),
+        ({"BACKBEAT_API_KEY": "0123456789abcdef"}, None),
+        ({"BACKBEAT_HTTP_ALLOW": "10.0.0.5"}, "10.0.0.5"),
+        ({"BACKBEAT_HTTP_ALLOW": "10.0.0.5", "BACKBEAT_API_KEY": "0123456789abcdef"}, "10.0.0.5"),
+    ],
+)
+def test_children_may_call_this_machine_only_where_no_key_and_nothing_else_is_set(
+    settings: dict[str, str], allowed: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("BACKBEAT_API_KEY", "BACKBEAT_HTTP_ALLOW"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in settings.items():
+        monkeypatch.setenv(variable, value)
+    children = standalone.environment_of_children(Settings.from_env(settings))
+    assert children.get("BACKBEAT_HTTP_ALLOW") == allowed
+
+
 @pytest.mark.parametrize("command", ["dramatiq", "valkey-server", "gunicorn"])
 def test_a_killed_process_comes_back(running: Backbeat, command: str) -> None:
     killed = youngest(running.process, command)
