@@ -111,7 +111,6 @@ class HttpRequestParams(Schema):
             "example": [200, 404],
         },
     )
-
     sign_with = fields.String(
         validate=_check_secret_name,
         metadata={

@@ -1,6 +1,8 @@
 """Secrets by reference: a request names them, and the file of this process has their values and where they may go.
 
-{"SHOP_TOKEN": {"value": "…", "hosts": ["api.example.com"], "previous": "…"}}
+The file is JSON, with `previous` only while a secret is being replaced:
+
+    {"SHOP_TOKEN": {"value": "…", "hosts": ["api.example.com"], "previous": "…"}}
 """
 
 import json
