@@ -1,14 +1,19 @@
 """Reads what a request brings, and refuses what no JSON parser should pass on."""
 
 import json
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, NoReturn
 
 import flask_smorest
-from flask import Request
+from flask import Request, request
 from webargs import core
 from webargs.flaskparser import FlaskParser
 
 from scheduler_app.errors import BadRequest, UnsupportedMediaType
+from scheduler_app.schemas.base import NoQuery
+
+View = Callable[..., Any]
 
 MAX_DEPTH = 32
 
@@ -24,6 +29,25 @@ class BodyParser(FlaskParser):
 
 class Blueprint(flask_smorest.Blueprint):
     ARGUMENTS_PARSER = BodyParser()
+
+    def route(self, rule: str, **options: Any) -> Callable[[View], View]:
+        """As Flask's; a call that takes no query parameters refuses any."""
+        register = super().route(rule, **options)
+        return lambda view: register(view if _takes_query(view) else _without_query(view))
+
+
+def _takes_query(view: View) -> bool:
+    parameters = getattr(view, "_apidoc", {}).get("arguments", {}).get("parameters", [])
+    return any(parameter["in"] == "query" for parameter in parameters)
+
+
+def _without_query(view: View) -> View:
+    @wraps(view)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        Blueprint.ARGUMENTS_PARSER.parse(NoQuery(), request, location="query")
+        return view(*args, **kwargs)
+
+    return wrapper
 
 
 def read_json(request: Request) -> Any:

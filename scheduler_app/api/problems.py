@@ -32,7 +32,6 @@ OF_BODIES = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
 )
 WITHOUT_DATABASE = ("health.livez", "operations.find")
 
@@ -80,6 +79,7 @@ class ErrorAnswers(BasePlugin):
                 operation["security"] = []
 
     def _errors(self, operation: dict[str, Any], rule: Rule) -> Iterator[HTTPStatus]:
+        yield HTTPStatus.UNPROCESSABLE_ENTITY  # an unknown query parameter, at least
         if "requestBody" in operation:
             yield from OF_BODIES
         if rule.arguments:

@@ -4,12 +4,14 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import Schema, fields, validate
+from marshmallow import ValidationError, fields, validate
 
 from scheduler_app.config import PRIORITIES
 from scheduler_app.operations import MAX_RETRIES
+from scheduler_app.schemas.base import QuerySchema
 
 MAX_PARAMS = 65_536  # characters of JSON
+MAX_VALUES = 10  # of a field that takes several
 YEARS = range(1970, 3000)
 
 
@@ -41,7 +43,10 @@ class WholeNumber(fields.Integer):
     """A JSON number without fraction: neither "7" nor 7.0 nor true."""
 
     def __init__(self, low: int, high: int, **kwargs: Any) -> None:
-        super().__init__(validate=validate.Range(low, high), **kwargs)
+        allowed = f"Must be a whole number from {low} to {high}."
+        super().__init__(
+            validate=validate.Range(low, high, error=allowed), error_messages={"invalid": allowed}, **kwargs
+        )
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if type(value) is not int:
@@ -84,7 +89,35 @@ def max_retries_field(**kwargs: Any) -> WholeNumber:
     return WholeNumber(0, MAX_RETRIES, metadata=metadata, **kwargs)
 
 
-class PageQuery(Schema):
+class OneOrMore(fields.Field[list[Any]]):
+    """One value or a list of them; a list when loaded. In a query the parameter is repeated."""
+
+    is_multiple = True  # webargs then gives all values of a query parameter
+
+    def __init__(self, inner: fields.Field[Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        values = value if isinstance(value, list) else [value]
+        if not 1 <= len(values) <= MAX_VALUES:
+            raise ValidationError(f"1 to {MAX_VALUES} values.")
+        return [self.inner.deserialize(one, attr, data, **kwargs) for one in values]
+
+
+def one_or_more(inner: fields.Field[Any], *, of: dict[str, Any], description: str) -> OneOrMore:
+    """For a body; `of` is the JSON Schema of one value."""
+    several = {"type": "array", "items": of, "minItems": 1, "maxItems": MAX_VALUES}
+    return OneOrMore(inner, metadata={"description": f"{description} One, or a list.", "anyOf": [of, several]})
+
+
+def repeatable(inner: fields.Field[Any], *, of: dict[str, Any], description: str) -> OneOrMore:
+    """For a query; `of` is the JSON Schema of one value."""
+    several = {"type": "array", "items": of, "minItems": 1, "maxItems": MAX_VALUES}
+    return OneOrMore(inner, metadata={"description": f"{description} May be repeated.", **several})
+
+
+class PageQuery(QuerySchema):
     """Which page of a list."""
 
     limit = fields.Integer(load_default=50, validate=validate.Range(1, 200), metadata={"description": "Rows a page."})

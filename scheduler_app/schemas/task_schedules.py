@@ -6,6 +6,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from scheduler_app.models import CatchUp, LeftOut, Overlap
+from scheduler_app.schemas.base import QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
     Time,
     WholeNumber,
@@ -40,7 +41,7 @@ class WholeSecond(Time):
         return super()._deserialize(value, attr, data, **kwargs).replace(microsecond=0)
 
 
-class RuleFields(Schema):
+class RuleFields(RequestSchema):
     """When tasks are due. Exactly one kind of rule: every_x_days and/or every_x_hours, or cron, or rrule."""
 
     every_x_days = WholeNumber(
@@ -128,7 +129,7 @@ class TaskScheduleChange(ScheduleFields):
         return {name: value for name, value in resolved.items() if name in given}
 
 
-class PauseRequest(Schema):
+class PauseRequest(RequestSchema):
     note = fields.String(
         load_default=None,
         allow_none=True,
@@ -137,11 +138,11 @@ class PauseRequest(Schema):
     )
 
 
-class UpcomingQuery(Schema):
+class UpcomingQuery(QuerySchema):
     limit = fields.Integer(load_default=10, validate=validate.Range(1, 50), metadata={"description": "Times at most."})
 
 
-class BackfillRequest(Schema):
+class BackfillRequest(RequestSchema):
     """A stretch of the past: start counts, end does not."""
 
     start = Time(required=True, metadata={"example": "2026-01-01T00:00:00Z"})

@@ -1,23 +1,31 @@
 """Tasks, as they come in and go out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from marshmallow import Schema, fields, post_load, validate
 
 from scheduler_app import operations
+from scheduler_app.config import PRIORITIES
 from scheduler_app.models import Status
+from scheduler_app.schemas.base import QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
     PageQuery,
     Time,
     WholeNumber,
     max_retries_field,
+    one_or_more,
     operation_field,
     params_field,
     priority_field,
+    repeatable,
 )
 
+MAX_ID = 2**63 - 1
+CREATOR = "The schedule that created them."
 
-class TaskRequest(Schema):
+
+class TaskRequest(RequestSchema):
     """A task to create. Loaded, it is what `services.tasks.submit` takes."""
 
     operation = operation_field(required=True)
@@ -42,14 +50,20 @@ def resolve_operation(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"operation": operation.name, "params": params, "max_retries": retries}
 
 
-class TaskFilter(Schema):
+PRIORITY = {"type": "integer", "minimum": PRIORITIES[0], "maximum": PRIORITIES[-1]}
+ALL_STATUSES = [status.value for status in Status]
+
+
+def of_status(allowed: Sequence[str]) -> dict[str, Any]:
+    """How `repeatable` and `one_or_more` describe it."""
+    inner = fields.String(validate=validate.OneOf(allowed))
+    return {"inner": inner, "of": {"type": "string", "enum": list(allowed)}}
+
+
+class TaskFilter(RequestSchema):
     """Which tasks; all conditions hold together."""
 
-    priority = fields.Integer(validate=validate.Range(0, 9), metadata={"description": "0 to 9."})
     operation = fields.String(validate=validate.Length(1, 64), metadata={"description": "The operation's name."})
-    task_schedule_id = fields.Integer(
-        validate=validate.Range(1, 2**63 - 1), metadata={"description": "The schedule that created them."}
-    )
     created_after = Time(metadata={"description": "Created later than this."})
     created_before = Time(metadata={"description": "Created earlier than this."})
 
@@ -57,32 +71,31 @@ class TaskFilter(Schema):
 class TaskQuery(PageQuery, TaskFilter):
     """Which tasks to list; all conditions hold together."""
 
-    status = fields.String(
-        validate=validate.OneOf([status.value for status in Status]), metadata={"description": "Where they are now."}
+    status = repeatable(**of_status(ALL_STATUSES), description="Where they are now.")
+    priority = repeatable(
+        fields.Integer(validate=validate.Range(PRIORITIES[0], PRIORITIES[-1])), of=PRIORITY, description="0 to 9."
     )
+    task_schedule_id = fields.Integer(validate=validate.Range(1, MAX_ID), metadata={"description": CREATOR})
 
 
 class ManyTasks(TaskFilter):
     """Which tasks to take on, the oldest first."""
 
+    priority = one_or_more(WholeNumber(PRIORITIES[0], PRIORITIES[-1]), of=PRIORITY, description="0 to 9.")
+    task_schedule_id = WholeNumber(1, MAX_ID, metadata={"description": CREATOR})
     limit = WholeNumber(1, 1_000, load_default=100, metadata={"description": "Tasks at most; call again for more."})
 
 
 class TasksToRetry(ManyTasks):
     """The tasks to run again."""
 
-    status = fields.String(
-        validate=validate.OneOf(["ERROR", "CANCELLED"]), metadata={"description": "Both, when not given."}
-    )
+    status = one_or_more(**of_status(["ERROR", "CANCELLED"]), description="Both, when not given.")
 
 
 class TasksToCancel(ManyTasks):
     """The tasks to cancel."""
 
-    status = fields.String(
-        validate=validate.OneOf(["PENDING", "RETRYING", "STARTED"]),
-        metadata={"description": "All three, when not given."},
-    )
+    status = one_or_more(**of_status(["PENDING", "RETRYING", "STARTED"]), description="All three, when not given.")
 
 
 class TaskIds(Schema):
@@ -152,7 +165,7 @@ class BatchError(Schema):
     )
 
 
-class BatchQuery(Schema):
+class BatchQuery(QuerySchema):
     atomic = fields.Boolean(load_default=False, metadata={"description": "Create all or none."})
 
 

@@ -1,0 +1,31 @@
+"""What all schemas of requests have in common."""
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, validates_schema
+
+from scheduler_app.spelling import explain_unknown
+
+
+class RequestSchema(Schema):
+    """What comes in. All that is wrong is said at once, each with what is allowed."""
+
+    error_messages = {"type": "Must be a JSON object."}  # noqa: RUF012 (marshmallow's own way)
+
+    def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
+        explain_unknown(error.messages_dict, [field.data_key or name for name, field in self.load_fields.items()])
+
+
+class QuerySchema(RequestSchema):
+    """What stands behind the `?` of a URL."""
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_given_once(self, data: Any, original: Any, **_: Any) -> None:
+        fields = self.load_fields.items()
+        single = [name for name, field in fields if not getattr(field, "is_multiple", False)]
+        if repeated := [name for name in single if len(original.getlist(name)) > 1]:
+            raise ValidationError({name: ["Given more than once; it takes one value."] for name in repeated})
+
+
+class NoQuery(QuerySchema):
+    """For calls that take no parameters."""
