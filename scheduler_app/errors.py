@@ -4,10 +4,10 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask
+from flask import Flask, current_app
 from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from scheduler_app.database import failures
 
@@ -79,6 +79,7 @@ class Unavailable(BackbeatError):
 def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(BackbeatError, _domain_error)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(RequestEntityTooLarge, _too_large)
     app.register_error_handler(SQLAlchemyError, _database_error)
     app.register_error_handler(RedisError, _broker_error)
 
@@ -94,6 +95,11 @@ def _http_error(error: HTTPException) -> Answer:
     headers = {name: value for name, value in error.get_headers() if name not in ("Content-Type", "Content-Length")}
     invalid = "The request is not valid." if status == HTTPStatus.UNPROCESSABLE_ENTITY else None
     return _answer(status, invalid or error.description or status.phrase, found.get("messages"), headers)
+
+
+def _too_large(error: RequestEntityTooLarge) -> Answer:
+    limit = current_app.config["MAX_CONTENT_LENGTH"]
+    return _answer(HTTPStatus(413), f"The body is too large: at most {limit:,} bytes.", None, {})
 
 
 def _database_error(error: SQLAlchemyError) -> Answer:

@@ -22,6 +22,7 @@ from marshmallow import Schema, ValidationError, missing
 from werkzeug.local import LocalProxy
 
 from scheduler_app.config import SettingsError
+from scheduler_app.spelling import explain_unknown, meant
 
 ARITHMETIC = "calculate"  # the operation that an expression such as "4+7" is short for
 MAX_RETRIES = 100
@@ -77,6 +78,11 @@ class Operation:
     def check(self, params: dict[str, Any]) -> dict[str, Any]:
         """The function's arguments; raises marshmallow's ValidationError."""
         return cast(dict[str, Any], self._schema.load(params))
+
+    @property
+    def fields(self) -> list[str]:
+        """The names of its parameters."""
+        return [field.data_key or name for name, field in self._schema.load_fields.items()]
 
     @cached_property
     def _schema(self) -> Schema:
@@ -150,30 +156,44 @@ def lookup(name: str) -> Operation | None:
 
 
 def resolve(text: str, params: dict[str, Any]) -> tuple[Operation, dict[str, Any]]:
-    """The operation that a request names, and its parameters, checked.
+    """The operation that a request names, and its parameters, which `check` has seen.
 
     `text` is an operation's name, or an arithmetic expression, short for `calculate` with `params.expression`.
-    Raises marshmallow's ValidationError with the names of the fields.
     """
     if _EXPRESSION_START.match(text):
-        if params:
-            raise ValidationError({"params": ["Not allowed beside an expression."]})
-        return _checked(_known(ARITHMETIC), {"expression": text}, field="operation")
-    return _checked(_known(text), params, field="params")
+        return _known(ARITHMETIC), {"expression": text}
+    return _known(text), params
+
+
+def check(text: str, params: dict[str, Any] | None) -> None:
+    """Raises marshmallow's ValidationError with all that is wrong, by field; without params it checks the name only."""
+    known, given = resolve(text, params or {})
+    if not _EXPRESSION_START.match(text):
+        errors = {} if params is None else _wrong(known, given, field="params")
+    else:
+        errors = _wrong(known, given, field="operation")
+        errors |= {"params": ["Not allowed beside an expression."]} if params else {}
+    if errors:
+        raise ValidationError(errors)
 
 
 def _known(name: str) -> Operation:
     known = _operations.get(name)
     if known is None:
-        message = f"Unknown. Known: {', '.join(sorted(_operations))}, or an expression as 4+7."
+        close = meant(name, _operations)
+        hint = f"did you mean {close}? " if close else ""
+        message = f"Unknown; {hint}Known are {', '.join(sorted(_operations))}, or an expression such as 4+7."
         raise ValidationError({"operation": [message]})
     return known
 
 
-def _checked(known: Operation, params: dict[str, Any], *, field: str) -> tuple[Operation, dict[str, Any]]:
+def _wrong(known: Operation, params: dict[str, Any], *, field: str) -> dict[str, Any]:
     try:
         known.check(params)
     except ValidationError as error:
-        messages = error.messages_dict.get("expression", error.messages) if field == "operation" else error.messages
-        raise ValidationError({field: messages}) from None
-    return known, params
+        messages: Any = error.messages_dict
+        if field == "operation":
+            return {field: messages.get("expression", messages)}
+        explain_unknown(messages, known.fields)
+        return {field: messages}
+    return {}

@@ -132,6 +132,11 @@ def latest(rule: Rule, after: datetime, until: datetime) -> tuple[datetime | Non
     return newest, number
 
 
+def check_cron(text: str) -> None:
+    """Raises InvalidRule for text that can't be read."""
+    _cron(text)
+
+
 @cache
 def zone(name: str) -> ZoneInfo:
     """A zone of the tzdata package, whatever the machine has; raises InvalidRule for any other name."""

@@ -10,7 +10,7 @@ from marshmallow import Schema, ValidationError, fields
 import actors
 from scheduler_app import operations
 from scheduler_app.config import SettingsError
-from scheduler_app.operations import current_task, lookup, operation, registered, resolve, running_task
+from scheduler_app.operations import check, current_task, lookup, operation, registered, resolve, running_task
 from scheduler_app.schemas.operations import OperationOut, json_schema
 
 SHIPPED = actors.__all__
@@ -31,7 +31,7 @@ def _registry_as_before() -> Iterator[None]:
 
 def refused(text: str, params: Any) -> dict[str, Any]:
     with pytest.raises(ValidationError) as error:
-        resolve(text, params)
+        check(text, params)
     return error.value.messages_dict
 
 

@@ -15,7 +15,7 @@ from scheduler_app.schemas.fields import PageQuery
 from scheduler_app.schemas.task_schedules import (
     BackfillRequest,
     PauseRequest,
-    RuleFields,
+    RuleRequest,
     TaskScheduleChange,
     TaskScheduleDetailOut,
     TaskScheduleOut,
@@ -60,10 +60,10 @@ def find(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 
 
 @blp.route("/preview/", methods=["POST"])
-@blp.arguments(RuleFields, examples=RULES)
 @blp.arguments(UpcomingQuery, location="query")
+@blp.arguments(RuleRequest, examples=RULES)
 @blp.response(200, UpcomingOut(many=True))
-def preview(rule: dict[str, Any], query: dict[str, Any]) -> Any:
+def preview(query: dict[str, Any], rule: dict[str, Any]) -> Any:
     """Show the next times of a rule, without keeping it"""
     return occurrences.preview(now=clock(), **query, **rule)
 

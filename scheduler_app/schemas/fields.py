@@ -11,6 +11,7 @@ from scheduler_app.operations import MAX_RETRIES
 from scheduler_app.schemas.base import QuerySchema
 
 MAX_PARAMS = 65_536  # characters of JSON
+MAX_ID = 2**63 - 1
 MAX_VALUES = 10  # of a field that takes several
 YEARS = range(1970, 3000)
 
@@ -39,8 +40,8 @@ class Time(fields.AwareDateTime):
         return time.astimezone(UTC)
 
 
-class WholeNumber(fields.Integer):
-    """A JSON number without fraction: neither "7" nor 7.0 nor true."""
+class Number(fields.Integer):
+    """A whole number, as text in a query."""
 
     def __init__(self, low: int, high: int, **kwargs: Any) -> None:
         allowed = f"Must be a whole number from {low} to {high}."
@@ -48,10 +49,20 @@ class WholeNumber(fields.Integer):
             validate=validate.Range(low, high, error=allowed), error_messages={"invalid": allowed}, **kwargs
         )
 
+
+class WholeNumber(Number):
+    """A JSON number without fraction: neither "7" nor 7.0 nor true."""
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if type(value) is not int:
             raise self.make_error("invalid")
         return value
+
+
+class Switch(fields.Boolean):
+    """On or off."""
+
+    default_error_messages = {"invalid": "Must be true or false."}  # noqa: RUF012
 
 
 class Params(fields.Dict):
@@ -120,8 +131,9 @@ def repeatable(inner: fields.Field[Any], *, of: dict[str, Any], description: str
 class PageQuery(QuerySchema):
     """Which page of a list."""
 
-    limit = fields.Integer(load_default=50, validate=validate.Range(1, 200), metadata={"description": "Rows a page."})
-    cursor = fields.Integer(
-        validate=validate.Range(1, 2**63 - 1),
+    limit = Number(1, 200, load_default=50, metadata={"description": "Rows a page."})
+    cursor = Number(
+        1,
+        MAX_ID,
         metadata={"description": 'Where the page begins: take it from the `Link` header with `rel="next"`.'},
     )

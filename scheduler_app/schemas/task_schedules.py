@@ -1,13 +1,17 @@
 """Task schedules, as they come in and go out."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, post_load, validate
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
+from scheduler_app import recurrence, rrule
 from scheduler_app.models import CatchUp, LeftOut, Overlap
 from scheduler_app.schemas.base import QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
+    Number,
+    Switch,
     Time,
     WholeNumber,
     max_retries_field,
@@ -15,7 +19,9 @@ from scheduler_app.schemas.fields import (
     params_field,
     priority_field,
 )
-from scheduler_app.schemas.tasks import TaskOut, resolve_operation
+from scheduler_app.schemas.tasks import OperationRequest, TaskOut, resolve_operation
+from scheduler_app.services import task_schedules
+from scheduler_app.spelling import LOOKED_AT, meant
 
 MAX_DAYS = 3_660
 MAX_TIMES = 2**31 - 1
@@ -41,8 +47,20 @@ class WholeSecond(Time):
         return super()._deserialize(value, attr, data, **kwargs).replace(microsecond=0)
 
 
+def readable(read: Callable[[str], Any]) -> Callable[[str], None]:
+    """A validator: what `read` refuses is not valid, and its ValueError says what is allowed."""
+
+    def check(text: str) -> None:
+        try:
+            read(text)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+    return check
+
+
 class RuleFields(RequestSchema):
-    """When tasks are due. Exactly one kind of rule: every_x_days and/or every_x_hours, or cron, or rrule."""
+    """When tasks are due."""
 
     every_x_days = WholeNumber(
         1, MAX_DAYS, allow_none=True, metadata={"description": "A day is 24 h. With every_x_hours, the longer counts."}
@@ -51,15 +69,17 @@ class RuleFields(RequestSchema):
         1, 24 * MAX_DAYS, allow_none=True, metadata={"description": "Exact hours from `start_at` on, without drift."}
     )
     cron = fields.String(
-        allow_none=True, validate=validate.Length(1, 200), metadata={"description": CRON, "example": "30 7 * * MON-FRI"}
+        allow_none=True,
+        validate=[validate.Length(1, 200), readable(recurrence.check_cron)],
+        metadata={"description": CRON, "example": "30 7 * * MON-FRI"},
     )
     rrule = fields.String(
         allow_none=True,
-        validate=validate.Length(1, 500),
+        validate=[validate.Length(1, 500), readable(rrule.parse)],
         metadata={"description": RRULE, "example": "FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17;BYMINUTE=0"},
     )
     timezone = fields.String(
-        validate=validate.Length(1, 64),
+        validate=[validate.Length(1, 64), readable(recurrence.zone)],
         metadata={
             "description": "IANA name of the zone whose clock cron and rrule follow. A local time that the change of"
             " the clocks leaves out fires at the gap's end; one that comes twice fires once.",
@@ -73,6 +93,25 @@ class RuleFields(RequestSchema):
     schedule_x_times = WholeNumber(
         1, MAX_TIMES, allow_none=True, metadata={"description": "Tasks at most; no limit when null.", "example": 2}
     )
+
+
+class OneRule(RequestSchema):
+    """A rule that stands by itself, checked as a whole, whatever else is wrong."""
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_rule(self, data: dict[str, Any], original: Any, **_: Any) -> None:
+        if not isinstance(original, dict):
+            return
+        given = [name for name, value in original.items() if value is not None]
+        misspelt = [name for name in given if name not in self.load_fields][:LOOKED_AT]
+        errors = task_schedules.wrong_kind({*given, *(meant(name, self.load_fields) for name in misspelt)})
+        errors |= task_schedules.wrong_period(data.get("start_at"), data.get("end_at"))
+        if errors:
+            raise ValidationError(errors)
+
+
+class RuleRequest(OneRule, RuleFields):
+    """When tasks are due. Exactly one kind of rule: every_x_days and/or every_x_hours, or cron, or rrule."""
 
 
 class ScheduleFields(RuleFields):
@@ -92,12 +131,12 @@ class ScheduleFields(RuleFields):
     catch_up_window = WholeNumber(
         60, YEAR, metadata={"description": "Seconds: times missed by more are not caught up.", "example": 86_400}
     )
-    pause_on_failure = fields.Boolean(
+    pause_on_failure = Switch(
         truthy={True}, falsy={False}, metadata={"description": "Pause when a task of it ends in ERROR."}
     )
 
 
-class TaskScheduleRequest(ScheduleFields):
+class TaskScheduleRequest(OneRule, OperationRequest, ScheduleFields):
     """A schedule to create."""
 
     operation = operation_field(required=True)
@@ -110,7 +149,7 @@ class TaskScheduleRequest(ScheduleFields):
         return resolve_operation(data)
 
 
-class TaskScheduleChange(ScheduleFields):
+class TaskScheduleChange(OperationRequest, ScheduleFields):
     """What to change; what is not named stays."""
 
     operation = operation_field()
@@ -118,11 +157,14 @@ class TaskScheduleChange(ScheduleFields):
     priority = priority_field()
     max_retries = max_retries_field()
 
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_params_have_operation(self, data: dict[str, Any], original: Any, **_: Any) -> None:
+        if "params" in data and "operation" not in original:
+            raise ValidationError({"operation": ["Needed when params change."]})
+
     @post_load
     def resolve(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         if "operation" not in data:
-            if "params" in data:
-                raise ValidationError({"operation": ["Needed when params change."]})
             return data
         given = set(data) | {"operation", "params"}
         resolved = resolve_operation({"params": {}, "max_retries": None} | data)
@@ -139,7 +181,7 @@ class PauseRequest(RequestSchema):
 
 
 class UpcomingQuery(QuerySchema):
-    limit = fields.Integer(load_default=10, validate=validate.Range(1, 50), metadata={"description": "Times at most."})
+    limit = Number(1, 50, load_default=10, metadata={"description": "Times at most."})
 
 
 class BackfillRequest(RequestSchema):
@@ -181,7 +223,7 @@ class TaskScheduleOut(Schema):
     overlap = fields.String(metadata={"enum": [choice.value for choice in Overlap], "example": "allow"})
     catch_up = fields.String(metadata={"enum": [choice.value for choice in CatchUp], "example": "latest"})
     catch_up_window = fields.Integer(metadata={"description": "Seconds.", "example": 86_400})
-    pause_on_failure = fields.Boolean(metadata={"example": False})
+    pause_on_failure = Switch(metadata={"example": False})
     paused = fields.Boolean(metadata={"example": False})
     pause_note = fields.String(allow_none=True, metadata={"description": "Why it is paused."})
     next_run_at = Time(allow_none=True, metadata={"description": "Null when it is over or paused."})

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from marshmallow import Schema, fields, post_load, validate
+from marshmallow import Schema, fields, post_load, validate, validates_schema
 
 from scheduler_app import operations
 from scheduler_app.config import PRIORITIES
 from scheduler_app.models import Status
 from scheduler_app.schemas.base import QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
+    MAX_ID,
+    Number,
     PageQuery,
+    Switch,
     Time,
     WholeNumber,
     max_retries_field,
@@ -21,12 +24,25 @@ from scheduler_app.schemas.fields import (
     repeatable,
 )
 
-MAX_ID = 2**63 - 1
 CREATOR = "The schedule that created them."
 
 
-class TaskRequest(RequestSchema):
+class OperationRequest(RequestSchema):
+    """What names an operation; checked with its parameters, whatever else is wrong."""
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_operation(self, data: dict[str, Any], original: Any, **_: Any) -> None:
+        if "operation" in data:
+            unreadable = "params" in original and "params" not in data
+            operations.check(data["operation"], None if unreadable else data.get("params", {}))
+
+
+class TaskRequest(OperationRequest):
     """A task to create. Loaded, it is what `services.tasks.submit` takes."""
+
+    error_messages = {  # noqa: RUF012 (marshmallow's own way)
+        "type": 'Must be a JSON object, such as {"operation": "4+7"}; for a list of them use /tasks/batch-request/.'
+    }
 
     operation = operation_field(required=True)
     params = params_field(load_default=dict)
@@ -72,10 +88,8 @@ class TaskQuery(PageQuery, TaskFilter):
     """Which tasks to list; all conditions hold together."""
 
     status = repeatable(**of_status(ALL_STATUSES), description="Where they are now.")
-    priority = repeatable(
-        fields.Integer(validate=validate.Range(PRIORITIES[0], PRIORITIES[-1])), of=PRIORITY, description="0 to 9."
-    )
-    task_schedule_id = fields.Integer(validate=validate.Range(1, MAX_ID), metadata={"description": CREATOR})
+    priority = repeatable(Number(PRIORITIES[0], PRIORITIES[-1]), of=PRIORITY, description="0 to 9.")
+    task_schedule_id = Number(1, MAX_ID, metadata={"description": CREATOR})
 
 
 class ManyTasks(TaskFilter):
@@ -166,7 +180,7 @@ class BatchError(Schema):
 
 
 class BatchQuery(QuerySchema):
-    atomic = fields.Boolean(load_default=False, metadata={"description": "Create all or none."})
+    atomic = Switch(load_default=False, metadata={"description": "Create all or none."})
 
 
 class BatchOut(Schema):

@@ -1,6 +1,6 @@
 """Schedules as they are kept: created, changed, paused, deleted."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -173,16 +173,27 @@ def _still_due(schedule: TaskSchedule) -> bool:
     return schedule.end_at is None or schedule.next_run_at <= schedule.end_at
 
 
+def wrong_period(start_at: datetime | None, end_at: datetime | None) -> dict[str, list[str]]:
+    """The errors, by field."""
+    return {"end_at": ["Must not be before start_at."]} if start_at and end_at and end_at < start_at else {}
+
+
+def wrong_kind(given: Collection[str | None]) -> dict[str, list[str]]:
+    """The errors, by field, of a rule with these fields."""
+    named = [name for kind in KINDS for name in kind if name in given]
+    kinds = [kind for kind in KINDS if not set(kind).isdisjoint(named)]
+    return {} if len(kinds) == 1 else {name: [ONE_KIND] for name in named or ["every_x_hours"]}
+
+
 def _check_period(schedule: TaskSchedule) -> None:
-    if schedule.start_at and schedule.end_at and schedule.end_at < schedule.start_at:
-        raise Invalid("A schedule ends after it starts.", {"json": {"end_at": ["Must not be before start_at."]}})
+    if errors := wrong_period(schedule.start_at, schedule.end_at):
+        raise Invalid("A schedule ends after it starts.", {"json": errors})
 
 
 def _check_rule(schedule: TaskSchedule, now: datetime) -> None:
     given = [name for kind in KINDS for name in kind if getattr(schedule, name) is not None]
-    if sum(any(name in given for name in kind) for kind in KINDS) != 1:
-        named = given or ["every_x_hours"]
-        raise Invalid("A schedule has one rule.", {"json": {name: [ONE_KIND] for name in named}})
+    if errors := wrong_kind(given):
+        raise Invalid("A schedule has one rule.", {"json": errors})
     try:
         recurrence.check(rule_of(schedule), now.replace(microsecond=0))
     except InvalidRule as error:
