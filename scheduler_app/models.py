@@ -184,6 +184,7 @@ class TaskSchedule(Base):
     max_retries: Mapped[int] = mapped_column(SmallInteger)
     every_x_days: Mapped[int | None] = mapped_column(Integer)
     every_x_hours: Mapped[int | None] = mapped_column(Integer)
+    every_x_minutes: Mapped[int | None] = mapped_column(Integer)
     cron: Mapped[str | None] = mapped_column(String(200))
     rrule: Mapped[str | None] = mapped_column(String(500))
     timezone: Mapped[str] = mapped_column(String(64), server_default="UTC")  # in which cron and rrule are read

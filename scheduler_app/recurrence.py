@@ -4,7 +4,8 @@ Kinds of rule:
 
 * An interval is an exact duration, counted from the anchor. Zones do not matter to it.
 * cron is crontab(5): five fields; where both day fields are restricted (do not begin with `*`) either may match; 0 and
-  7 are Sunday. A step follows `*` or a range. No seconds, `@daily`, `L`, `W` or `#`.
+  7 are Sunday. A step follows `*` or a range. No seconds, `L`, `W` or `#`. `@daily` and its like are names for such
+  fields.
 * rrule is RFC 5545, see `rrule`. DTSTART is the anchor (a fraction of a second is rounded up), and fires only if it
   matches. UNTIL is inclusive; COUNT counts from the anchor.
 
@@ -45,10 +46,19 @@ AT_ONCE, AN_HOUR = range(1), range(60)  # minutes
 YEARS = range(1970, 9991)
 LONGEST_INTERVAL = 36_500 * DAY
 CRON_LENGTH = 200
+CRON_NAMES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
 CRON_ALLOWED = (
-    f"Five fields, at most {CRON_LENGTH} characters: minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC,"
-    " day of week 0-7 or SUN-SAT; each *, a number, a range 1-5, a step */2 or 1-5/2, or a list of these with commas;"
-    " the days must exist in the months."
+    f"{', '.join(CRON_NAMES)}; or five fields, at most {CRON_LENGTH} characters: minute 0-59, hour 0-23, day of month"
+    " 1-31, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT; each *, a number, a range 1-5, a step */2 or 1-5/2, or"
+    " a list of these with commas; the days must exist in the months."
 )
 _RANGE = r"(\d{1,2}-\d{1,2}|[A-Z]{3}-[A-Z]{3})"
 _ITEM = rf"(\d{{1,2}}|[A-Z]{{3}}|(\*|{_RANGE})(/\d{{1,2}})?)"
@@ -95,14 +105,16 @@ def check(rule: Rule, now: datetime) -> None:
         raise InvalidRule("until", f"Not before the rule's next time, {first:%Y-%m-%dT%H:%M:%SZ}.")
 
 
-def interval(days: int | None, hours: int | None) -> timedelta:
-    """With both given both must have passed: the longer one counts."""
-    for name, value, unit in (("every_x_days", days, DAY), ("every_x_hours", hours, HOUR)):
+def interval(days: int | None, hours: int | None, minutes: int | None = None) -> timedelta:
+    """With several given all must have passed: the longest one counts."""
+    given = (("every_x_days", days, DAY), ("every_x_hours", hours, HOUR), ("every_x_minutes", minutes, MINUTE))
+    for name, value, unit in given:
         if value is not None and not 1 <= value <= LONGEST_INTERVAL // unit:
             raise InvalidRule(name, f"1 to {LONGEST_INTERVAL // unit}.")
-    if days is None and hours is None:
-        raise InvalidRule("every_x_days", "every_x_days, every_x_hours or both.")
-    return max((days or 0) * DAY, (hours or 0) * HOUR)
+    longest = max((value or 0) * unit for _, value, unit in given)
+    if not longest:
+        raise InvalidRule("every_x_days", "every_x_days, every_x_hours, every_x_minutes or several of them.")
+    return longest
 
 
 def next_after(rule: Rule, after: datetime) -> datetime | None:
@@ -195,7 +207,7 @@ def _candidates(rule: Rule, after: datetime) -> Iterator[datetime | None]:
 def _cron_candidates(text: str, local_zone: ZoneInfo, after: datetime) -> Iterator[datetime | None]:
     cron, local = _cron(text), after.astimezone(local_zone)
     if cron.hours != ALL_HOURS:
-        return (_moment(wall, local_zone) for wall in CronSim(text, local.replace(tzinfo=None)))
+        return (_moment(wall, local_zone) for wall in CronSim(_fields(text), local.replace(tzinfo=None)))
     base = _utc(local.replace(minute=0, second=0, microsecond=0))
     shown = _Shown(lambda day: day.month in cron.months and cron.match_day(day), ALL_HOURS, cron.minutes)
     return _real_time(base, HOUR, AN_HOUR, shown, local_zone, after)
@@ -203,13 +215,18 @@ def _cron_candidates(text: str, local_zone: ZoneInfo, after: datetime) -> Iterat
 
 @lru_cache(maxsize=1024)
 def _cron(text: str) -> CronSim:
-    fields = " ".join(text[: CRON_LENGTH + 1].upper().split())
+    fields = " ".join(_fields(text)[: CRON_LENGTH + 1].upper().split())
     if len(text) > CRON_LENGTH or not _CRON.fullmatch(fields) or _STEP_IN_ONE_VALUE.search(fields):
         raise InvalidRule("cron", CRON_ALLOWED)
     try:
-        return CronSim(text, datetime(2000, 1, 1, tzinfo=UTC))
+        return CronSim(_fields(text), datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError as error:
         raise InvalidRule("cron", f"{error}. {CRON_ALLOWED}") from None
+
+
+def _fields(text: str) -> str:
+    """The fields that a name stands for; any other text as it is."""
+    return CRON_NAMES.get(text.strip().lower(), text)
 
 
 def _rrule_candidates(

@@ -137,7 +137,8 @@ REFUSED = [
     ("cron", "0 0 L * *"),
     ("cron", "0 0 * * 5#2"),
     ("cron", "0 0 15W * *"),
-    ("cron", "@daily"),
+    ("cron", "@reboot"),
+    ("cron", "@daily * * * *"),
     ("cron", "\u0665 * * * *"),
     ("cron", f"{EVERY_MINUTE},{EVERY_MINUTE} * * * *"),
     ("cron", "* " * 1_000_000),
@@ -214,11 +215,13 @@ def test_a_rule_that_fires_at_times_is_accepted(field: str, text: str) -> None:
     check(Rule(anchor=NOW, **{field: text}), NOW)  # type: ignore[arg-type]
 
 
-def test_the_longer_of_days_and_hours_counts() -> None:
+def test_the_longest_of_days_hours_and_minutes_counts() -> None:
     assert interval(2, None) == timedelta(days=2)
     assert interval(None, 3) == timedelta(hours=3)
     assert interval(1, 30) == timedelta(hours=30)
     assert interval(1, 6) == timedelta(days=1)
+    assert interval(None, None, 7) == timedelta(minutes=7)
+    assert interval(1, 2, 2_000) == timedelta(minutes=2_000)
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,70 @@ def test_a_preview_keeps_nothing(client: FlaskClient) -> None:
     assert client.get("/task-schedules/").json == []
 
 
+def test_minutes_go_together_with_other_intervals_and_the_longest_counts(client: FlaskClient) -> None:
+    start = {"start_at": "2040-06-01T00:00:00Z"}
+    schedule = post(client, every_x_hours=None, every_x_minutes=10, **start)
+    assert (schedule["every_x_minutes"], schedule["every_x_hours"]) == (10, None)
+    fire(client, NOON)
+    path = f"/task-schedules/{schedule['task_schedule_id']}/"
+    assert client.get(path).json["next_run_at"] == "2040-06-01T12:10:00Z"
+    for minutes, second in ((59, "01:00"), (61, "01:01")):
+        times = client.post("/task-schedules/preview/", json={"every_x_hours": 1, "every_x_minutes": minutes} | start)
+        assert times.json[1]["utc"] == f"2040-06-01T{second}:00Z"
+    both = client.patch(path, json={"cron": "@hourly"})
+    assert both.json["errors"]["json"].keys() == {"every_x_minutes", "cron"}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("@hourly", "0 * * * *"),
+        ("@daily", "0 0 * * *"),
+        ("@midnight", "0 0 * * *"),
+        ("@weekly", "0 0 * * 0"),
+        ("@monthly", "0 0 1 * *"),
+        ("@yearly", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+    ],
+)
+def test_a_name_stands_for_five_fields_of_cron(client: FlaskClient, name: str, fields: str) -> None:
+    named, spelt = (
+        client.post("/task-schedules/preview/", json={"cron": text, "timezone": "Asia/Tokyo"}).json
+        for text in (name, fields)
+    )
+    assert len(named) == 10
+    assert named == spelt
+    assert post(client, every_x_hours=None, cron=name)["cron"] == name
+
+
+def test_upcoming_times_can_begin_later_and_be_up_to_200(client: FlaskClient) -> None:
+    start = "2040-01-01T00:00:00Z"
+    query = "?after=2040-02-01T00:00:00Z&limit=200"
+    preview = client.post(f"/task-schedules/preview/{query}", json={"cron": "0 0 * * *", "start_at": start})
+    assert (len(preview.json), preview.json[0]["utc"]) == (200, "2040-02-02T00:00:00Z")
+    path = f"/task-schedules/{post(client, every_x_hours=24, start_at=start)['task_schedule_id']}/upcoming/"
+    assert client.get(path + query).json == preview.json
+    assert client.get(f"{path}?after=2001-01-01T00:00:00Z&limit=1").json[0]["utc"] == start
+    assert client.get(f"{path}?limit=201").status_code == 422
+
+
+def test_upcoming_times_that_begin_later_still_count_off_what_lies_before_them(client: FlaskClient) -> None:
+    start = "2040-01-01T00:00:00Z"
+    rule = {"every_x_hours": 1, "start_at": start}
+
+    def preview(times: int) -> Any:
+        return client.post(
+            "/task-schedules/preview/?after=2040-01-01T02:00:00Z", json=rule | {"schedule_x_times": times}
+        )
+
+    assert [time["utc"] for time in preview(5).json] == ["2040-01-01T03:00:00Z", "2040-01-01T04:00:00Z"]
+    assert preview(2).json == []
+    far = client.post(
+        "/task-schedules/preview/?after=2950-01-01T00:00:00Z", json=rule | {"schedule_x_times": 1_000_000}
+    )
+    assert (far.status_code, list(far.json["errors"]["query"])) == (422, ["after"])
+
+
 def test_a_backfill_answers_with_its_tasks(client: FlaskClient) -> None:
     path = f"/task-schedules/{post(client, every_x_hours=None, cron='0 * * * *')['task_schedule_id']}/backfill/"
     stretch = {"start": "2024-01-01T00:00:00Z", "end": "2024-01-01T03:00:00Z"}
@@ -185,7 +249,10 @@ BAD_RULES: list[tuple[dict[str, Any], str]] = [
     ({"cron": "* * * *"}, "cron"),
     ({"cron": "61 * * * *"}, "cron"),
     ({"cron": "0 0 31 2 *"}, "cron"),
-    ({"cron": "@daily"}, "cron"),
+    ({"cron": "@reboot"}, "cron"),
+    ({"cron": "@daily 5"}, "cron"),
+    ({"every_x_minutes": 0}, "every_x_minutes"),
+    ({"every_x_minutes": 10**9}, "every_x_minutes"),
     ({"cron": "* * * * * *"}, "cron"),
     ({"cron": "1," * 99 + "1 * * * *"}, "cron"),
     ({"cron": ""}, "cron"),

@@ -15,11 +15,21 @@ RULES: Examples = {
         "description": "A day is 24 h, whatever the clocks do. With `every_x_hours` as well, the longer one counts.",
         "value": {"every_x_days": 3, "start_at": "2040-01-01T06:00:00Z", "end_at": "2040-12-31T00:00:00Z"},
     },
+    "interval_minutes": {
+        "summary": "every ten minutes",
+        "description": "At most once a minute.",
+        "value": {"every_x_minutes": 10},
+    },
     "cron": {
         "summary": "working days at 07:30 in Bucharest",
         "description": "Minute, hour, day of month, month, day of week. Where both day fields are given, either one"
         " may match. It follows the local clock, through every change of it.",
         "value": {"cron": "30 7 * * MON-FRI", "timezone": "Europe/Bucharest"},
+    },
+    "cron_name": {
+        "summary": "every day at midnight in Tokyo",
+        "description": "`@hourly`, `@daily`, `@weekly`, `@monthly` and `@yearly` are short for five fields.",
+        "value": {"cron": "@daily", "timezone": "Asia/Tokyo"},
     },
     "cron_minutes": {
         "summary": "every 15 minutes in office hours",

@@ -39,8 +39,9 @@ blp = Blueprint("task-schedules", __name__, url_prefix="/task-schedules", descri
 def create(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Create a schedule
 
-    Exactly one kind of rule: `every_x_days` and/or `every_x_hours`; or `cron`; or `rrule`. The examples show each. The
-    first task of an interval is due at `start_at`, or at once; that of another rule at its first time.
+    Exactly one kind of rule: `every_x_days`, `every_x_hours`, `every_x_minutes` or several of these, of which the
+    longest counts; or `cron`; or `rrule`. The examples show each. The first task of an interval is due at `start_at`,
+    or at once; that of another rule at its first time.
     """
     schedule = task_schedules.create(now=clock(), once=once(_created), **body)
     return schedule, _location(schedule)

@@ -28,7 +28,10 @@ MAX_TIMES = 2**31 - 1
 YEAR = 366 * 86_400  # seconds
 NO_NUL = validate.ContainsNoneOf("\0", error="Must not contain NUL.")
 
-CRON = "Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday); the last two days are ORed."
+CRON = (
+    "Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday); the two days are ORed."
+    f" Or one of {', '.join(f'`{name}`' for name in recurrence.CRON_NAMES)}."
+)
 RRULE = "The text of an RFC 5545 rule, without `RRULE:`, counted from `start_at`."
 OVERLAP = (
     "When a task of the schedule has not finished: `allow` creates the next one all the same, `skip` leaves the time"
@@ -63,10 +66,16 @@ class RuleFields(RequestSchema):
     """When tasks are due."""
 
     every_x_days = WholeNumber(
-        1, MAX_DAYS, allow_none=True, metadata={"description": "A day is 24 h. With every_x_hours, the longer counts."}
+        1,
+        MAX_DAYS,
+        allow_none=True,
+        metadata={"description": "A day is 24 h. Of several intervals the longest counts."},
     )
     every_x_hours = WholeNumber(
         1, 24 * MAX_DAYS, allow_none=True, metadata={"description": "Exact hours from `start_at` on, without drift."}
+    )
+    every_x_minutes = WholeNumber(
+        1, 1_440 * MAX_DAYS, allow_none=True, metadata={"description": "Exact minutes, in the same way."}
     )
     cron = fields.String(
         allow_none=True,
@@ -111,7 +120,7 @@ class OneRule(RequestSchema):
 
 
 class RuleRequest(OneRule, RuleFields):
-    """When tasks are due. Exactly one kind of rule: every_x_days and/or every_x_hours, or cron, or rrule."""
+    """When tasks are due. Exactly one kind of rule: one or several of every_x_…, or cron, or rrule."""
 
 
 class ScheduleFields(RuleFields):
@@ -181,7 +190,8 @@ class PauseRequest(RequestSchema):
 
 
 class UpcomingQuery(QuerySchema):
-    limit = Number(1, 50, load_default=10, metadata={"description": "Times at most."})
+    limit = Number(1, 200, load_default=10, metadata={"description": "Times at most."})
+    after = Time(load_default=None, metadata={"description": "Only times later than this; now when not given."})
 
 
 class BackfillRequest(RequestSchema):
@@ -211,6 +221,7 @@ class TaskScheduleOut(Schema):
     max_retries = fields.Integer(metadata={"example": 5})
     every_x_days = fields.Integer(allow_none=True)
     every_x_hours = fields.Integer(allow_none=True, metadata={"example": 1})
+    every_x_minutes = fields.Integer(allow_none=True)
     cron = fields.String(allow_none=True)
     rrule = fields.String(allow_none=True)
     timezone = fields.String(metadata={"example": "UTC"})

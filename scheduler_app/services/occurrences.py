@@ -18,6 +18,7 @@ from scheduler_app.services.idempotency import Once
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_BACKFILL = 1_000  # tasks a call
+MAX_COUNTED = 10_000  # times that are counted off against schedule_x_times, to know which of them come later
 Occurrence = tuple[TaskSchedule | Row[Any], datetime]
 
 RETURNED = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.task_schedule_id)
@@ -25,17 +26,17 @@ CHOSEN = {"id": ID, "moment": UTCDateTime()}
 COPIED = ("operation", "params", "priority", "max_retries")  # from the schedule to its tasks
 
 
-def upcoming(task_schedule_id: int, *, limit: int) -> list[dict[str, datetime]]:
-    """The next times, in UTC and in the schedule's zone; none while it is paused."""
+def upcoming(task_schedule_id: int, *, limit: int, after: datetime | None = None) -> list[dict[str, datetime]]:
+    """The next times, of those later than `after`, in UTC and in the schedule's zone; none while it is paused."""
     schedule = task_schedules.get(task_schedule_id)
     if schedule.next_run_at is None:
         return []
-    return _next_times(schedule, schedule.next_run_at - timedelta.resolution, limit)
+    return _next_times(schedule, schedule.next_run_at - timedelta.resolution, after, limit)
 
 
-def preview(*, now: datetime, limit: int, **rule: Any) -> list[dict[str, datetime]]:
+def preview(*, now: datetime, limit: int, after: datetime | None = None, **rule: Any) -> list[dict[str, datetime]]:
     """The same for a rule that is not kept."""
-    return _next_times(task_schedules.draft(now=now, **rule), task_schedules.just_before(now), limit)
+    return _next_times(task_schedules.draft(now=now, **rule), task_schedules.just_before(now), after, limit)
 
 
 def trigger(task_schedule_id: int, *, now: datetime, once: Once[Task] | None = None) -> Task:
@@ -110,8 +111,23 @@ def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Ro
     return list(db.session.execute(unless_there.returning(*RETURNED), given))
 
 
-def _next_times(schedule: TaskSchedule, after: datetime, limit: int) -> list[dict[str, datetime]]:
-    left = task_schedules.remaining(schedule)
-    times = recurrence.upcoming(task_schedules.rule_of(schedule), after, limit if left is None else min(limit, left))
+def _next_times(
+    schedule: TaskSchedule, begin: datetime, after: datetime | None, limit: int
+) -> list[dict[str, datetime]]:
     zone = recurrence.zone(schedule.timezone)
+    times = _times(schedule, begin, max(after or begin, begin), limit)
     return [{"utc": moment, "local": moment.astimezone(zone)} for moment in times]
+
+
+def _times(schedule: TaskSchedule, begin: datetime, after: datetime, limit: int) -> list[datetime]:
+    """Of the times later than `begin` that the schedule may still use, the first ones later than `after`."""
+    rule, left = task_schedules.rule_of(schedule), task_schedules.remaining(schedule)
+    if left is None:
+        return recurrence.upcoming(rule, after, limit)
+    if after == begin:
+        return recurrence.upcoming(rule, after, min(left, limit))
+    counted = recurrence.upcoming(rule, begin, min(left, MAX_COUNTED))
+    if len(counted) == MAX_COUNTED < left and counted[-1] <= after:
+        message = f"With schedule_x_times at most {MAX_COUNTED:,} times ahead, {counted[-1]:%Y-%m-%dT%H:%M:%SZ}."
+        raise Invalid("That is too far ahead.", {"query": {"after": [message]}})
+    return [moment for moment in counted if moment > after][:limit]

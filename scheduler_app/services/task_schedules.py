@@ -15,9 +15,10 @@ from scheduler_app.recurrence import InvalidRule, Rule
 from scheduler_app.services.idempotency import Once
 from scheduler_app.services.row_locks import update_tasks
 
-KINDS = (("every_x_days", "every_x_hours"), ("cron",), ("rrule",))  # of rule, by the fields that give it
+INTERVALS = ("every_x_days", "every_x_hours", "every_x_minutes")
+KINDS = (INTERVALS, ("cron",), ("rrule",))  # of rule, by the fields that give it
 RULE_FIELDS = (*(field for kind in KINDS for field in kind), "timezone", "start_at")
-ONE_KIND = "Needed is exactly one kind of rule: every_x_days and/or every_x_hours, or cron, or rrule."
+ONE_KIND = f"Needed is exactly one kind of rule: {', '.join(INTERVALS)} or several of these; or cron; or rrule."
 LATEST_TASKS = 10
 
 
@@ -133,15 +134,19 @@ def pause_after_failure(task_id: int) -> None:
 
 
 def rule_of(schedule: TaskSchedule | Row[Any]) -> Rule:
-    days, hours = schedule.every_x_days, schedule.every_x_hours
     return Rule(
         anchor=schedule.anchor_at,
-        every=recurrence.interval(days, hours) if days or hours else None,
+        every=_interval(schedule),
         cron=schedule.cron,
         rrule=schedule.rrule,
         timezone=schedule.timezone,
         until=schedule.end_at,
     )
+
+
+def _interval(schedule: TaskSchedule | Row[Any]) -> timedelta | None:
+    days, hours, minutes = schedule.every_x_days, schedule.every_x_hours, schedule.every_x_minutes
+    return recurrence.interval(days, hours, minutes) if days or hours or minutes else None
 
 
 def remaining(schedule: TaskSchedule | Row[Any]) -> int | None:
