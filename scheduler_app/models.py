@@ -106,7 +106,7 @@ class Task(Base):
     worker_id: Mapped[str | None] = mapped_column(String(36))  # of the latest attempt
     claims: Mapped[int] = mapped_column(
         Integer, default=0
-    )  # begun or retried by hand, ever; never set back, so that it fences late replies
+    )  # begun, retried or changed by hand, ever; never set back, so that it fences late replies
     run_at: Mapped[datetime] = mapped_column(UTCDateTime)  # when the next attempt is due
     enqueued_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # when the relay saw its message in Redis
     task_schedule_id: Mapped[int | None] = mapped_column(

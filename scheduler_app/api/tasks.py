@@ -14,6 +14,7 @@ from scheduler_app.errors import Invalid
 from scheduler_app.schemas.tasks import (
     BatchOut,
     BatchQuery,
+    TaskChange,
     TaskDetailOut,
     TaskIds,
     TaskOut,
@@ -106,6 +107,18 @@ def get(task_id: int) -> Any:
 def remove(task_id: int) -> None:
     """Delete a task that has not begun"""
     tasks.remove(task_id)
+
+
+@blp.route("/<id:task_id>/", methods=["PATCH"])
+@blp.arguments(TaskChange, example={"priority": 0})
+@blp.response(200, TaskOut)
+@blp.alt_response(409, description="It is neither PENDING nor RETRYING.")
+def change(body: dict[str, Any], task_id: int) -> Any:
+    """Change a task that waits
+
+    A changed `run_at` or `priority` puts it at the end of its queue.
+    """
+    return control.change(task_id, now=datetime.now(UTC), **body)
 
 
 @blp.route("/<id:task_id>/cancel/", methods=["POST"])

@@ -66,6 +66,14 @@ def resolve_operation(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"operation": operation.name, "params": params, "max_retries": retries}
 
 
+class TaskChange(RequestSchema):
+    """What to change; what is not named stays."""
+
+    run_at = Time(allow_none=True, metadata={"description": "When it is due; at once when null or in the past."})
+    priority = priority_field()
+    max_retries = max_retries_field()
+
+
 PRIORITY = {"type": "integer", "minimum": PRIORITIES[0], "maximum": PRIORITIES[-1]}
 ALL_STATUSES = [status.value for status in Status]
 

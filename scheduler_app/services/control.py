@@ -1,4 +1,4 @@
-"""What can be asked of tasks after they were posted: stop, and run again."""
+"""What can be asked of tasks after they were posted: stop, run again, and wait differently."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -59,6 +59,23 @@ def retry_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> lis
     """Retries the oldest in ERROR or CANCELLED, at most so many; returns their ids."""
     begin_write()
     return sorted(task.task_id for task in _start_again(_oldest(filters, RETRIABLE, limit), now))
+
+
+def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
+    """Changes `run_at` (None and the past are now), `priority` and `max_retries` of a task that waits."""
+    if "run_at" in fields:
+        fields["run_at"] = max(fields["run_at"] or now, now)
+    if fields.keys() & {"run_at", "priority"}:
+        # A message of its own: the one before names another queue, or comes too early. A worker finds it out of date.
+        fields |= {"claims": Task.claims + 1, "enqueued_at": None}
+    statement = _update(Task.task_id == task_id, Task.status.in_(WAITING)).values({"task_id": Task.task_id} | fields)
+    task = db.session.execute(statement.returning(*Task.__table__.c)).one_or_none()
+    db.session.commit()
+    if task is None:
+        raise WrongState(f"Task {task_id} is {tasks.get(task_id).status}; only one that waits can be changed.")
+    if "claims" in fields and task.run_at <= now:
+        dispatch.publish([task])
+    return task
 
 
 def _start_again(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
