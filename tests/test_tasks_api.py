@@ -34,7 +34,8 @@ def test_a_posted_task_is_pending_and_can_be_read_where_location_says(client: Fl
     assert (task["priority"], task["status"], task["attempts"], task["max_retries"]) == (5, "PENDING", 0, 5)
     assert all(task[name] is None for name in ("result", "error", "task_schedule", "started_at", "finished_at"))
     read = client.get(answer.headers["Location"])
-    assert read.json == task | {"failures": []}
+    waiting_for = {"reason": "worker", "queue": "tasks.p5"}
+    assert read.json == task | {"failures": [], "waiting_for": waiting_for}
 
 
 def test_a_run_at_with_any_offset_comes_back_in_utc(client: FlaskClient) -> None:

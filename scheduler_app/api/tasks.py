@@ -23,7 +23,7 @@ from scheduler_app.schemas.tasks import (
     TasksToCancel,
     TasksToRetry,
 )
-from scheduler_app.services import control, tasks
+from scheduler_app.services import control, tasks, waiting
 
 MAX_BATCH = 1_000
 
@@ -97,8 +97,10 @@ def find(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 @blp.route("/<id:task_id>/", methods=["GET"])
 @blp.response(200, TaskDetailOut)
 def get(task_id: int) -> Any:
-    """Read a task, with every attempt that failed"""
-    return tasks.get(task_id)
+    """Read a task, with every attempt that failed and why it does not run yet"""
+    task = tasks.get(task_id)
+    waiting_for = waiting.reason(task, now=datetime.now(UTC))
+    return {"failures": task.failures, "waiting_for": waiting_for, **vars(task)}
 
 
 @blp.route("/<id:task_id>/", methods=["DELETE"])

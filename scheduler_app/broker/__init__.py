@@ -4,10 +4,11 @@ from scheduler_app.broker.breaker import NotAsked
 from scheduler_app.broker.consumer import WorkerBroker
 from scheduler_app.broker.delivery import Delivery, GiveBack, message_id, queue_name
 from scheduler_app.broker.fair_queue import FairQueue, FairScheduling
-from scheduler_app.broker.priority_broker import ANY_OPERATION, PriorityBroker
+from scheduler_app.broker.priority_broker import ANY_OPERATION, MAX_AHEAD, PriorityBroker
 
 __all__ = [
     "ANY_OPERATION",
+    "MAX_AHEAD",
     "Delivery",
     "FairQueue",
     "FairScheduling",

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import dramatiq
 import redis
@@ -20,10 +20,18 @@ from scheduler_app.config import PRIORITIES
 
 ANY_OPERATION = "*"  # name of the actor, if one is declared, that gets what no other actor is declared for
 DEFAULT_WEIGHTS = tuple(2.0 ** (9 - priority) for priority in PRIORITIES)
+MAX_AHEAD = 10_000  # messages of a queue that are looked through for one: less than a millisecond of Redis' time
 HEARTBEAT_TIMEOUT = 15_000  # milliseconds without a heartbeat after which a worker's messages are given back
 LONG = 5.0  # seconds that a worker or a duty of the scheduler waits for an answer,
 SHORT = 1.0  # a request,
 PROBE = 0.5  # and a probe
+
+
+class Place(NamedTuple):
+    """How many messages wait before one, as far as its priority goes, and more urgent ones."""
+
+    ahead: int  # in its queue; MAX_AHEAD at most
+    more_urgent: int
 
 
 class PriorityBroker(RedisBroker):
@@ -134,6 +142,19 @@ class PriorityBroker(RedisBroker):
             for name in self.weights:
                 pipeline.llen(f"{self.namespace}:{name}")
             return pipeline.execute()
+
+    def place(self, priority: int, message_id: str) -> Place | None:
+        """Where the message stands; None when Redis does not have it. Raises RedisError within about a second."""
+        queues = [f"{self.namespace}:{name}" for name in self.weights]
+        with self._breaker.call(), self._quick.pipeline(transaction=False) as pipeline:
+            pipeline.hexists(f"{queues[priority]}.msgs", message_id)
+            pipeline.lpos(queues[priority], message_id, maxlen=MAX_AHEAD)
+            for queue in queues[: priority + 1]:
+                pipeline.llen(queue)
+            held, ahead, *more_urgent, length = pipeline.execute()
+        if ahead is None:  # it stands far behind, or a worker has pulled it already
+            ahead = MAX_AHEAD if length > MAX_AHEAD else 0
+        return Place(ahead, sum(more_urgent)) if held else None
 
     def heads(self) -> list[int | None]:
         """The id of the task that waits longest at each priority."""

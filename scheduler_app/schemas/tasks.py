@@ -6,6 +6,7 @@ from typing import Any
 from marshmallow import Schema, fields, post_load, validate, validates_schema
 
 from scheduler_app import operations
+from scheduler_app.broker import MAX_AHEAD
 from scheduler_app.config import PRIORITIES
 from scheduler_app.models import Status
 from scheduler_app.schemas.base import QuerySchema, RequestSchema
@@ -23,6 +24,7 @@ from scheduler_app.schemas.fields import (
     priority_field,
     repeatable,
 )
+from scheduler_app.services.waiting import WaitingFor
 
 CREATOR = "The schedule that created them."
 
@@ -172,9 +174,43 @@ class TaskOut(Schema):
     finished_at = Time(allow_none=True)
 
 
-class TaskDetailOut(TaskOut):
-    """A task with every attempt that failed."""
+class WaitingForOut(Schema):
+    """Why a task does not run yet. Which other fields are there depends on the reason."""
 
+    reason = fields.String(
+        metadata={
+            "enum": [reason.value for reason in WaitingFor],
+            "description": "`time`: its `run_at` has not come. `redis`: it is due, and Redis does not answer."
+            " `relay`: it is due, and the scheduler has yet to send it to Redis. `worker`: no living worker takes tasks"
+            " from its `queue`. `turn`: others come before it, or all workers are busy.",
+            "example": "turn",
+        }
+    )
+    run_at = Time(metadata={"description": "With `time`."})
+    queue = fields.String(metadata={"description": "With `worker`.", "example": "tasks.p5"})
+    priority = fields.Integer(metadata={"description": "With `turn`.", "example": 5})
+    ahead = fields.Integer(
+        metadata={
+            "description": f"With `turn`: how many of its priority come before it; more than {MAX_AHEAD:,} count as so"
+            " many.",
+            "example": 3,
+        }
+    )
+    more_urgent = fields.Integer(
+        metadata={
+            "description": "With `turn`: how many wait at more urgent priorities, which get more of the starts, see"
+            " `GET /queues/`.",
+            "example": 0,
+        }
+    )
+
+
+class TaskDetailOut(TaskOut):
+    """A task with every attempt that failed, and why it does not run yet."""
+
+    waiting_for = fields.Nested(
+        WaitingForOut, allow_none=True, metadata={"description": "Null unless it is PENDING or RETRYING."}
+    )
     failures = fields.List(fields.Nested(FailureOut))
 
 

@@ -1,0 +1,40 @@
+"""Why a task does not run yet."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from redis import RedisError
+from sqlalchemy import select
+
+from scheduler_app.broker import message_id, queue_name
+from scheduler_app.extensions import broker, db
+from scheduler_app.models import WAITING, Task, Worker
+
+
+class WaitingFor(StrEnum):
+    """What stands between a task and its next attempt; of several the first in this order."""
+
+    TIME = "time"  # its run_at has not come
+    REDIS = "redis"  # it is due, and Redis does not answer
+    RELAY = "relay"  # it is due, and the scheduler has yet to send it to Redis
+    WORKER = "worker"  # no living worker takes tasks from its queue
+    TURN = "turn"  # others come before it, or all workers are busy
+
+
+def reason(task: Task, *, now: datetime) -> dict[str, Any] | None:
+    """`reason` and what tells more about it; None for a task that does not wait."""
+    if task.status not in WAITING:
+        return None
+    if task.run_at > now:
+        return {"reason": WaitingFor.TIME, "run_at": task.run_at}
+    try:
+        place = broker.place(task.priority, message_id(task.task_id, task.claims))
+    except RedisError:
+        return {"reason": WaitingFor.REDIS}
+    if place is None:
+        return {"reason": WaitingFor.RELAY}
+    queue = queue_name(task.priority)
+    if not any(queue in queues for queues in db.session.scalars(select(Worker.queues))):
+        return {"reason": WaitingFor.WORKER, "queue": queue}
+    return {"reason": WaitingFor.TURN, "priority": task.priority, **place._asdict()}
