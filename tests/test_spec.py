@@ -1,6 +1,7 @@
 """/openapi.json: valid, complete, and true."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,6 +82,50 @@ def test_every_operation_has_a_summary_and_describes_its_parameters(spec: dict[s
         assert operation["summary"], name
         assert operation["tags"], name
         assert [p["name"] for p in parameters if not p.get("description")] == [], name
+
+
+def test_every_call_has_a_name_of_its_own_and_a_description(spec: dict[str, Any]) -> None:
+    named = [operation["operationId"] for _, operation, _ in operations(spec)]
+    assert len(set(named)) == len(named)
+    for name, operation, _ in operations(spec):
+        assert re.fullmatch("[a-z]+(_[a-z]+)+", operation["operationId"]), name
+        assert operation["description"], name
+
+
+def test_every_field_of_an_answer_is_required_but_those_that_may_be_missing(spec: dict[str, Any]) -> None:
+    optional = {"BatchOut": {"errors"}, "Problem": {"errors"}}
+    optional["WaitingForOut"] = {"run_at", "queue", "priority", "ahead", "more_urgent"}
+    requests = set(re.findall(r"#/components/schemas/(\w+)", json.dumps([bodies(spec)])))
+    answers = spec["components"]["schemas"].keys() - requests
+    assert {"TaskOut", "TaskScheduleDetailOut", "WorkerOut", "Problem"} <= answers
+    for name in answers:
+        schema = spec["components"]["schemas"][name]
+        assert schema["properties"].keys() - set(schema["required"]) == optional.get(name, set()), name
+
+
+def bodies(spec: dict[str, Any]) -> list[Any]:
+    return [operation["requestBody"] for _, operation, _ in operations(spec) if "requestBody" in operation]
+
+
+def test_every_component_is_used(spec: dict[str, Any]) -> None:
+    text = json.dumps(spec)
+    for kind in ("schemas", "responses"):
+        assert [name for name in spec["components"][kind] if f'"#/components/{kind}/{name}"' not in text] == []
+
+
+def test_the_specification_says_where_the_server_is_and_what_may_be_done_with_it(spec: dict[str, Any]) -> None:
+    assert [server["url"] for server in spec["servers"]] == ["/"]
+    assert spec["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
+    assert spec["security"] == []
+
+
+def test_every_body_is_needed_but_that_of_a_pause(client: FlaskClient, spec: dict[str, Any]) -> None:
+    for name, operation, _ in operations(spec):
+        if "requestBody" in operation:
+            needed = "pause" not in name
+            assert operation["requestBody"]["required"] == needed, name
+            method, path = name.replace("{task_id}", "7").replace("{task_schedule_id}", "7").split()
+            assert client.open(path, method=method).status_code == (422 if needed else 404), name
 
 
 def test_every_body_has_an_example_that_its_schema_allows(spec: dict[str, Any]) -> None:

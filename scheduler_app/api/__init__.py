@@ -20,7 +20,14 @@ DESCRIPTION = """Runs prioritised tasks and recurring schedules.
 Times are ISO 8601 with an offset and come back in UTC. Priority 0 is the most urgent, 9 the least. Delivery is at least
 once: an operation may be run again after a crash, so it should bear that.
 """
-SECURITY: dict[str, Any] = {
+INFO = {
+    "description": DESCRIPTION,
+    "license": {"name": "MIT", "identifier": "MIT"},
+    "contact": {"name": "The Backbeat authors"},
+}
+SERVER = {"url": "/", "description": "The server that this specification comes from."}
+WITHOUT_KEY: dict[str, Any] = {"security": []}
+WITH_KEY: dict[str, Any] = {
     "components": {"securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer"}}},
     "security": [{"apiKey": []}],
 }
@@ -43,6 +50,9 @@ class Api(flask_smorest.Api):
         # flask-smorest's own only say the status's name.
         register_responses(self.spec)
 
+    def _register_pagination_header(self) -> None:
+        """Pages are led to by a Link header; flask-smorest's own would only add a schema that nothing uses."""
+
 
 def register_api(app: Flask) -> None:
     app.url_map.strict_slashes = False
@@ -54,7 +64,7 @@ def register_api(app: Flask) -> None:
         OPENAPI_VERSION="3.1.0",
         OPENAPI_URL_PREFIX="/",
         OPENAPI_JSON_PATH="openapi.json",
-        API_SPEC_OPTIONS={"info": {"description": DESCRIPTION}} | (SECURITY if keyed else {}),
+        API_SPEC_OPTIONS={"info": INFO, "servers": [SERVER]} | (WITH_KEY if keyed else WITHOUT_KEY),
     )
     app.url_map.converters["id"] = Id
     api = Api(app, spec_kwargs={"extra_plugins": [ErrorAnswers(keyed=keyed)]})

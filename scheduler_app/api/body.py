@@ -7,10 +7,11 @@ from typing import Any, NoReturn
 
 import flask_smorest
 from flask import Request, request
+from marshmallow import Schema
 from webargs import core
 from webargs.flaskparser import FlaskParser
 
-from scheduler_app.errors import BadRequest, UnsupportedMediaType
+from scheduler_app.errors import BadRequest, Invalid, UnsupportedMediaType
 from scheduler_app.schemas.base import NoQuery
 
 View = Callable[..., Any]
@@ -25,6 +26,12 @@ class BodyParser(FlaskParser):
 
     def _raw_load_json(self, req: Request) -> Any:
         return read_json(req)
+
+    def load_json(self, req: Request, schema: Schema) -> Any:
+        body = super().load_json(req, schema)
+        if body is core.missing and not getattr(schema, "is_optional", False):
+            raise Invalid("The request is not valid.", {"json": {"_schema": ["Needs a body: a JSON object."]}})
+        return body
 
 
 class Blueprint(flask_smorest.Blueprint):

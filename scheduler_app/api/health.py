@@ -3,19 +3,20 @@
 from typing import Any
 
 from flask.typing import ResponseReturnValue
-from marshmallow import Schema, fields
+from marshmallow import fields
 
 from scheduler_app.api.body import Blueprint
+from scheduler_app.schemas.base import AnswerSchema
 from scheduler_app.services import health
 
 blp = Blueprint("health", __name__, description="For probes; they need no key.")
 
 
-class Liveness(Schema):
+class Liveness(AnswerSchema):
     status = fields.String(metadata={"example": "ok"})
 
 
-class Readiness(Schema):
+class Readiness(AnswerSchema):
     status = fields.String(
         metadata={
             "enum": ["ok", "degraded", "unavailable"],
@@ -33,16 +34,22 @@ class Readiness(Schema):
 
 @blp.route("/livez", methods=["GET"])
 @blp.response(200, Liveness)
-def livez() -> Any:
-    """Is this process alive?"""
+def check_liveness() -> Any:
+    """Is this process alive?
+
+    It answers, whatever else works or not.
+    """
     return {"status": "ok"}
 
 
 @blp.route("/readyz", methods=["GET"])
 @blp.response(200, Readiness)
 @blp.alt_response(503, schema=Readiness, description="A part that is needed does not work.")
-def readyz() -> ResponseReturnValue:
-    """Can it do its work?"""
+def check_readiness() -> ResponseReturnValue:
+    """Can it do its work?
+
+    Looks at each part that it needs.
+    """
     checks = health.checks()
     wrong = {name for name, outcome in checks.items() if outcome != "ok"}
     # A silent scheduler is no reason to send requests elsewhere: what is accepted now runs once there is one.

@@ -19,7 +19,7 @@ MakeOnce = Callable[[Render], Once[Any] | None]
 PARAMETER = {
     "in": "header",
     "name": "Idempotency-Key",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
     "description": "Any text of yours. The same request with the same key, within 24 hours, is answered as the first"
     " time (with `Idempotent-Replayed: true`) and creates nothing.",
 }

@@ -27,8 +27,11 @@ blp = Blueprint("metrics", __name__, description="For monitoring.")
 
 @blp.route("/metrics", methods=["GET"])
 @blp.response(200, {"type": "string"}, content_type="text/plain")
-def metrics() -> Response:
-    """Read the figures of queues, workers and schedulers, in Prometheus' text format"""
+def read_metrics() -> Response:
+    """Read the figures
+
+    Of queues, workers and schedulers, in Prometheus' text format. Any web process gives the same.
+    """
     return Response(generate_latest(Figures(clock())), content_type=CONTENT_TYPE_LATEST)
 
 

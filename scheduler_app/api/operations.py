@@ -11,6 +11,9 @@ blp = Blueprint("operations", __name__, url_prefix="/operations", description="W
 
 @blp.route("/", methods=["GET"])
 @blp.response(200, OperationOut(many=True))
-def find() -> Any:
-    """List operations with the JSON Schema of their parameters"""
+def list_operations() -> Any:
+    """List operations
+
+    Each with what it does, the JSON Schema of its parameters, and how it is retried.
+    """
     return operations.registered()

@@ -5,10 +5,11 @@ from http import HTTPStatus
 from typing import Any
 
 from apispec import APISpec, BasePlugin
-from marshmallow import Schema, fields
+from marshmallow import fields
 from werkzeug.routing import Rule
 
 from scheduler_app.api.guard import OPEN
+from scheduler_app.schemas.base import AnswerSchema
 
 MEANINGS = {
     HTTPStatus.BAD_REQUEST: "The body cannot be read as JSON.",
@@ -33,19 +34,22 @@ OF_BODIES = (
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 )
-WITHOUT_DATABASE = ("health.livez", "operations.find")
+ERRORS = {"json": {"priority": ["Must be a whole number from 0 to 9."]}}
+WITHOUT_DATABASE = ("health.check_liveness", "operations.list_operations")
 
 
-class Problem(Schema):
+class Problem(AnswerSchema):
     """Every error has this shape."""
 
-    code = fields.Integer(required=True, metadata={"description": "The HTTP status.", "example": 422})
-    status = fields.String(required=True, metadata={"example": "Unprocessable Entity"})
-    message = fields.String(
-        required=True, metadata={"description": "What is wrong.", "example": "The request is not valid."}
-    )
+    code = fields.Integer(metadata={"description": "The HTTP status.", "example": 422})
+    status = fields.String(metadata={"example": "Unprocessable Entity"})
+    message = fields.String(metadata={"description": "What is wrong.", "example": "The request is not valid."})
     errors = fields.Dict(
-        metadata={"description": "By place and field.", "example": {"json": {"priority": ["Not a valid integer."]}}}
+        metadata={
+            "optional": True,
+            "description": "All that is wrong with the request: by place (`json`, `query`, `headers`), then by field.",
+            "example": ERRORS,
+        }
     )
 
 
@@ -75,6 +79,7 @@ class ErrorAnswers(BasePlugin):
             common = {status: status.name for status in self._errors(operation, rule)}
             documented = common | {status: _in_shape(status, response) for status, response in responses.items()}
             operation["responses"] = dict(sorted(documented.items()))
+            operation["operationId"] = rule.endpoint.partition(".")[2]  # the name of the view
             if self.keyed and rule.endpoint.startswith(OPEN):
                 operation["security"] = []
 
@@ -105,4 +110,6 @@ def _in_shape(status: HTTPStatus, response: Any) -> Any:
     if status < HTTPStatus.BAD_REQUEST or isinstance(response, str):
         return response
     example = {"code": status.value, "status": status.phrase, "message": response["description"]}
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        example |= {"message": "The request is not valid.", "errors": ERRORS}
     return {"content": {"application/json": {"schema": "Problem", "example": example}}} | response

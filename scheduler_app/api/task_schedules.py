@@ -36,7 +36,7 @@ blp = Blueprint("task-schedules", __name__, url_prefix="/task-schedules", descri
 @blp.doc(parameters=[PARAMETER])
 @blp.response(201, TaskScheduleOut, headers=LOCATION)
 @idempotent
-def create(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
+def create_schedule(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Create a schedule
 
     Exactly one kind of rule: `every_x_days`, `every_x_hours`, `every_x_minutes` or several of these, of which the
@@ -54,8 +54,11 @@ def create(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
     TaskScheduleOut(many=True),
     headers={"Link": {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}}},
 )
-def find(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
-    """List schedules, newest first"""
+def list_schedules(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+    """List schedules, newest first
+
+    Follow `Link` for all of them.
+    """
     schedules, following = task_schedules.find(**query)
     return list(schedules), next_page(following)
 
@@ -64,22 +67,28 @@ def find(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 @blp.arguments(UpcomingQuery, location="query")
 @blp.arguments(RuleRequest, examples=RULES)
 @blp.response(200, UpcomingOut(many=True))
-def preview(query: dict[str, Any], rule: dict[str, Any]) -> Any:
-    """Show the next times of a rule, without keeping it"""
+def preview_rule(query: dict[str, Any], rule: dict[str, Any]) -> Any:
+    """Show the next times of a rule, without keeping it
+
+    In UTC and in the rule's zone. The rule is checked as for a schedule.
+    """
     return occurrences.preview(now=clock(), **query, **rule)
 
 
 @blp.route("/<id:task_schedule_id>/", methods=["GET"])
 @blp.response(200, TaskScheduleDetailOut)
-def get(task_schedule_id: int) -> Any:
-    """Read a schedule, with its latest ten tasks and the latest ten times that got none"""
+def get_schedule(task_schedule_id: int) -> Any:
+    """Read a schedule
+
+    With its latest ten tasks, and the latest ten times that got none and why.
+    """
     return vars(task_schedules.get(task_schedule_id)) | {"tasks": task_schedules.latest_tasks(task_schedule_id)}
 
 
 @blp.route("/<id:task_schedule_id>/", methods=["PATCH"])
 @blp.arguments(TaskScheduleChange, example={"every_x_hours": 2})
 @blp.response(200, TaskScheduleOut)
-def change(body: dict[str, Any], task_schedule_id: int) -> Any:
+def change_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
     """Change a schedule
 
     A changed rule counts from now: it does not make up for the past. For another kind of rule, set the fields of the
@@ -90,23 +99,32 @@ def change(body: dict[str, Any], task_schedule_id: int) -> Any:
 
 @blp.route("/<id:task_schedule_id>/", methods=["DELETE"])
 @blp.response(204)
-def remove(task_schedule_id: int) -> None:
-    """Delete a schedule; its tasks stay"""
+def delete_schedule(task_schedule_id: int) -> None:
+    """Delete a schedule
+
+    Its tasks stay, without schedule; those that have not begun run all the same.
+    """
     task_schedules.remove(task_schedule_id)
 
 
 @blp.route("/<id:task_schedule_id>/pause/", methods=["POST"])
 @blp.arguments(PauseRequest, required=False, example={"note": "the warehouse is being moved"})
 @blp.response(200, TaskScheduleOut)
-def pause(body: dict[str, Any], task_schedule_id: int) -> Any:
-    """Pause a schedule; its tasks go on"""
+def pause_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
+    """Pause a schedule
+
+    It creates no tasks until it is resumed. The tasks that it has created go on.
+    """
     return task_schedules.pause(task_schedule_id, **body)
 
 
 @blp.route("/<id:task_schedule_id>/resume/", methods=["POST"])
 @blp.response(200, TaskScheduleOut)
-def resume(task_schedule_id: int) -> Any:
-    """Resume a schedule from now; what fell in the pause is not caught up"""
+def resume_schedule(task_schedule_id: int) -> Any:
+    """Resume a schedule
+
+    It goes on from now: what fell in the pause is not caught up.
+    """
     return task_schedules.resume(task_schedule_id, now=clock())
 
 
@@ -115,7 +133,7 @@ def resume(task_schedule_id: int) -> Any:
 @blp.response(202, TaskOut, headers={"Location": {"description": "The task.", "schema": {"type": "string"}}})
 @blp.alt_response(422, description="The Idempotency-Key is not valid, or taken by another request.")
 @idempotent
-def trigger(task_schedule_id: int, once: MakeOnce) -> tuple[Any, dict[str, str]]:
+def trigger_schedule(task_schedule_id: int, once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Create a task of the schedule now
 
     Whatever its rule, `overlap` and pause say. It does not count to `schedule_x_times`.
@@ -127,8 +145,11 @@ def trigger(task_schedule_id: int, once: MakeOnce) -> tuple[Any, dict[str, str]]
 @blp.route("/<id:task_schedule_id>/upcoming/", methods=["GET"])
 @blp.arguments(UpcomingQuery, location="query")
 @blp.response(200, UpcomingOut(many=True))
-def upcoming(query: dict[str, Any], task_schedule_id: int) -> Any:
-    """Show the next times of a schedule; none while it is paused"""
+def list_upcoming_times(query: dict[str, Any], task_schedule_id: int) -> Any:
+    """Show the next times of a schedule
+
+    In UTC and in the schedule's zone; none while it is paused, and no more than `schedule_x_times` leaves.
+    """
     return occurrences.upcoming(task_schedule_id, **query)
 
 
@@ -137,7 +158,7 @@ def upcoming(query: dict[str, Any], task_schedule_id: int) -> Any:
 @blp.doc(parameters=[PARAMETER])
 @blp.response(202, TaskOut(many=True))
 @idempotent
-def backfill(body: dict[str, Any], task_schedule_id: int, once: MakeOnce) -> Any:
+def backfill_schedule(body: dict[str, Any], task_schedule_id: int, once: MakeOnce) -> Any:
     """Create tasks for the past times of a schedule that have none
 
     For the times in `[start, end)` of the rule as it is now, at most 1,000 a call, whatever `overlap` and pause say.
@@ -159,8 +180,8 @@ def _triggered(task: Task) -> dict[str, Any]:
 
 
 def _location(schedule: TaskSchedule) -> dict[str, str]:
-    return {"Location": url_for("task-schedules.get", task_schedule_id=schedule.task_schedule_id)}
+    return {"Location": url_for("task-schedules.get_schedule", task_schedule_id=schedule.task_schedule_id)}
 
 
 def _task_location(task: Task) -> dict[str, str]:
-    return {"Location": url_for("tasks.get", task_id=task.task_id)}
+    return {"Location": url_for("tasks.get_task", task_id=task.task_id)}

@@ -45,7 +45,7 @@ LIST_OF_REQUESTS = {
 @blp.doc(parameters=[PARAMETER])
 @blp.response(202, TaskOut, headers={"Location": {"description": "The task.", "schema": {"type": "string"}}})
 @idempotent
-def submit(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
+def submit_task(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Post a task
 
     It is committed when the answer comes, and runs as soon as its time has come and a worker is free.
@@ -60,7 +60,7 @@ def submit(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
 @blp.response(202, BatchOut)
 @blp.alt_response(422, description="None is valid, or not all with atomic; nothing was created.")
 @idempotent
-def submit_batch(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
+def submit_tasks(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
     """Post up to 1,000 tasks
 
     The valid ones are created in one transaction, the others reported; with `atomic` all or none.
@@ -83,7 +83,7 @@ def submit_batch(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
     TaskOut(many=True),
     headers={"Link": {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}}},
 )
-def find(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+def list_tasks(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
     """List tasks, newest first
 
     Follow `Link` for all of them. One call looks through 50,000 tasks at most, unless `status` or `task_schedule_id`
@@ -96,18 +96,24 @@ def find(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 
 @blp.route("/<id:task_id>/", methods=["GET"])
 @blp.response(200, TaskDetailOut)
-def get(task_id: int) -> Any:
-    """Read a task, with every attempt that failed and why it does not run yet"""
+def get_task(task_id: int) -> Any:
+    """Read a task
+
+    `failures` has every attempt that failed. `waiting_for` says why a task that waits does not run yet.
+    """
     task = tasks.get(task_id)
-    waiting_for = waiting.reason(task, now=datetime.now(UTC))
+    waiting_for = waiting.reason(task, now=clock())
     return {"failures": task.failures, "waiting_for": waiting_for, **vars(task)}
 
 
 @blp.route("/<id:task_id>/", methods=["DELETE"])
 @blp.response(204)
 @blp.alt_response(409, description="It is no longer PENDING.")
-def remove(task_id: int) -> None:
-    """Delete a task that has not begun"""
+def delete_task(task_id: int) -> None:
+    """Delete a task that has not begun
+
+    Only while it is PENDING. What has begun is kept, and can be cancelled instead.
+    """
     tasks.remove(task_id)
 
 
@@ -115,18 +121,18 @@ def remove(task_id: int) -> None:
 @blp.arguments(TaskChange, example={"priority": 0})
 @blp.response(200, TaskOut)
 @blp.alt_response(409, description="It is neither PENDING nor RETRYING.")
-def change(body: dict[str, Any], task_id: int) -> Any:
+def change_task(body: dict[str, Any], task_id: int) -> Any:
     """Change a task that waits
 
     A changed `run_at` or `priority` puts it at the end of its queue.
     """
-    return control.change(task_id, now=datetime.now(UTC), **body)
+    return control.change(task_id, now=clock(), **body)
 
 
 @blp.route("/<id:task_id>/cancel/", methods=["POST"])
 @blp.response(200, TaskOut)
 @blp.alt_response(409, description="It has finished.")
-def cancel(task_id: int) -> Any:
+def cancel_task(task_id: int) -> Any:
     """Cancel a task
 
     One that waits is CANCELLED at once. One that runs is asked to stop, and interrupted when it does not: if it
@@ -138,7 +144,7 @@ def cancel(task_id: int) -> Any:
 @blp.route("/<id:task_id>/retry/", methods=["POST"])
 @blp.response(202, TaskOut)
 @blp.alt_response(409, description="It is neither in ERROR nor CANCELLED.")
-def retry(task_id: int) -> Any:
+def retry_task(task_id: int) -> Any:
     """Run a task again that is in ERROR or CANCELLED
 
     It is PENDING again, with all its attempts before it. The failures so far are kept.
@@ -149,8 +155,12 @@ def retry(task_id: int) -> Any:
 @blp.route("/cancel/", methods=["POST"])
 @blp.arguments(TasksToCancel, example={"operation": "http_request", "limit": 1000})
 @blp.response(202, TaskIds)
-def cancel_many(body: dict[str, Any]) -> dict[str, Any]:
-    """Cancel many tasks, the oldest first"""
+def cancel_tasks(body: dict[str, Any]) -> dict[str, Any]:
+    """Cancel many tasks, the oldest first
+
+    Those that the filters find among the tasks that wait or run, each as by `POST /tasks/{task_id}/cancel/`. Without
+    filters all are found: the oldest are cancelled.
+    """
     limit = body.pop("limit")
     return {"task_ids": control.cancel_matching(body, limit=limit, now=clock())}
 
@@ -158,8 +168,12 @@ def cancel_many(body: dict[str, Any]) -> dict[str, Any]:
 @blp.route("/retry/", methods=["POST"])
 @blp.arguments(TasksToRetry, example={"status": "ERROR", "limit": 1000})
 @blp.response(202, TaskIds)
-def retry_many(body: dict[str, Any]) -> dict[str, Any]:
-    """Run many tasks again, the oldest first"""
+def retry_tasks(body: dict[str, Any]) -> dict[str, Any]:
+    """Run many tasks again, the oldest first
+
+    Those that the filters find among the tasks in ERROR or CANCELLED, each as by `POST /tasks/{task_id}/retry/`.
+    Without filters all are found: the oldest are run again.
+    """
     limit = body.pop("limit")
     return {"task_ids": control.retry_matching(body, limit=limit, now=clock())}
 
@@ -169,7 +183,7 @@ def _answer(created: Any) -> dict[str, Any]:
 
 
 def _location(task: Any) -> dict[str, str]:
-    return {"Location": url_for("tasks.get", task_id=task.task_id)}
+    return {"Location": url_for("tasks.get_task", task_id=task.task_id)}
 
 
 def _load_batch(items: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

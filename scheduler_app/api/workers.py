@@ -12,13 +12,19 @@ blp = Blueprint("workers", __name__, description="Who works, and what waits.")
 
 @blp.route("/workers/", methods=["GET"])
 @blp.response(200, WorkerOut(many=True))
-def find_workers() -> Any:
-    """List the workers that live, with what they run"""
+def list_workers() -> Any:
+    """List workers
+
+    Each worker process whose heartbeat is fresh, with the tasks that it runs now.
+    """
     return workers.find()
 
 
 @blp.route("/queues/", methods=["GET"])
 @blp.response(200, QueueOut(many=True))
-def find_queues() -> Any:
-    """List the ten priorities with what waits, runs and has failed"""
+def list_queues() -> Any:
+    """List queues
+
+    One for each priority, the most urgent first, with what waits, runs and has failed.
+    """
     return queues.find(now=clock())

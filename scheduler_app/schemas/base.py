@@ -1,8 +1,9 @@
-"""What all schemas of requests have in common."""
+"""What all schemas of requests have in common, and all of answers."""
 
 from typing import Any
 
 from marshmallow import Schema, ValidationError, validates_schema
+from marshmallow.fields import Field
 
 from scheduler_app.spelling import explain_unknown
 
@@ -11,6 +12,7 @@ class RequestSchema(Schema):
     """What comes in. All that is wrong is said at once, each with what is allowed."""
 
     error_messages = {"type": "Must be a JSON object."}  # noqa: RUF012 (marshmallow's own way)
+    is_optional = False  # whether a request without body is as one with an empty object
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
         explain_unknown(error.messages_dict, [field.data_key or name for name, field in self.load_fields.items()])
@@ -29,3 +31,10 @@ class QuerySchema(RequestSchema):
 
 class NoQuery(QuerySchema):
     """For calls that take no parameters."""
+
+
+class AnswerSchema(Schema):
+    """What goes out. Every field is always there, unless its metadata says `optional`."""
+
+    def on_bind_field(self, field_name: str, field_obj: Field[Any]) -> None:
+        field_obj.required = not field_obj.metadata.get("optional", False)

@@ -81,7 +81,7 @@ def operation_field(**kwargs: Any) -> fields.String:
     description = (
         "The name of an operation (see `GET /operations/`), or an arithmetic expression, short for `calculate`."
     )
-    metadata = {"description": description, "example": "4+7"}
+    metadata = {"description": description, "example": "4+7", "pattern": r"^[a-z0-9.+\-(]"}
     return fields.String(validate=validate.Length(1, 1_000), metadata=metadata, **kwargs)
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from marshmallow import Schema, fields
+from marshmallow import fields
 
 from scheduler_app.operations import Operation
+from scheduler_app.schemas.base import AnswerSchema
 
 
 def json_schema(operation: Operation) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def json_schema(operation: Operation) -> dict[str, Any]:
     return described
 
 
-class OperationOut(Schema):
+class OperationOut(AnswerSchema):
     """A kind of task, and what it needs."""
 
     name = fields.String(metadata={"description": "What `operation` of a task names.", "example": "calculate"})

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
+from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
 from scheduler_app import recurrence, rrule
 from scheduler_app.models import CatchUp, LeftOut, Overlap
-from scheduler_app.schemas.base import QuerySchema, RequestSchema
+from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
     Number,
     Switch,
@@ -181,6 +181,9 @@ class TaskScheduleChange(OperationRequest, ScheduleFields):
 
 
 class PauseRequest(RequestSchema):
+    """Nothing, or why."""
+
+    is_optional = True
     note = fields.String(
         load_default=None,
         allow_none=True,
@@ -190,6 +193,8 @@ class PauseRequest(RequestSchema):
 
 
 class UpcomingQuery(QuerySchema):
+    """Which of the next times."""
+
     limit = Number(1, 200, load_default=10, metadata={"description": "Times at most."})
     after = Time(load_default=None, metadata={"description": "Only times later than this; now when not given."})
 
@@ -201,7 +206,7 @@ class BackfillRequest(RequestSchema):
     end = Time(required=True, metadata={"example": "2026-01-08T00:00:00Z"})
 
 
-class UpcomingOut(Schema):
+class UpcomingOut(AnswerSchema):
     """A time at which a task is due."""
 
     utc = Time(metadata={"example": "2030-07-01T04:30:00Z"})
@@ -210,7 +215,7 @@ class UpcomingOut(Schema):
     )
 
 
-class TaskScheduleOut(Schema):
+class TaskScheduleOut(AnswerSchema):
     """A schedule and where it stands."""
 
     task_schedule_id = fields.Integer(metadata={"example": 3})
@@ -245,7 +250,7 @@ class TaskScheduleOut(Schema):
     created_at = Time()
 
 
-class LeftOutOut(Schema):
+class LeftOutOut(AnswerSchema):
     """A time that got no task."""
 
     scheduled_for = fields.String(metadata={"format": "date-time", "example": "2030-07-01T04:30:00Z"})

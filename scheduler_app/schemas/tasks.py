@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from marshmallow import Schema, fields, post_load, validate, validates_schema
+from marshmallow import fields, post_load, validate, validates_schema
 
 from scheduler_app import operations
 from scheduler_app.broker import MAX_AHEAD
 from scheduler_app.config import PRIORITIES
 from scheduler_app.models import Status
-from scheduler_app.schemas.base import QuerySchema, RequestSchema
+from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
     MAX_ID,
     Number,
@@ -122,13 +122,13 @@ class TasksToCancel(ManyTasks):
     status = one_or_more(**of_status(["PENDING", "RETRYING", "STARTED"]), description="All three, when not given.")
 
 
-class TaskIds(Schema):
+class TaskIds(AnswerSchema):
     """The tasks that were reached."""
 
     task_ids = fields.List(fields.Integer(), metadata={"example": [17, 18]})
 
 
-class ErrorOut(Schema):
+class ErrorOut(AnswerSchema):
     """Why an attempt failed."""
 
     type = fields.String(metadata={"description": "The exception's name.", "example": "ConnectTimeoutError"})
@@ -143,14 +143,14 @@ class FailureOut(ErrorOut):
     failed_at = Time()
 
 
-class ProgressOut(Schema):
+class ProgressOut(AnswerSchema):
     """How far a task is."""
 
     percent = fields.Float(metadata={"example": 40})
     message = fields.String(metadata={"example": "page 4 of 10"})
 
 
-class TaskOut(Schema):
+class TaskOut(AnswerSchema):
     """A task and what became of it."""
 
     task_id = fields.Integer(metadata={"example": 17})
@@ -174,7 +174,7 @@ class TaskOut(Schema):
     finished_at = Time(allow_none=True)
 
 
-class WaitingForOut(Schema):
+class WaitingForOut(AnswerSchema):
     """Why a task does not run yet. Which other fields are there depends on the reason."""
 
     reason = fields.String(
@@ -186,11 +186,12 @@ class WaitingForOut(Schema):
             "example": "turn",
         }
     )
-    run_at = Time(metadata={"description": "With `time`."})
-    queue = fields.String(metadata={"description": "With `worker`.", "example": "tasks.p5"})
-    priority = fields.Integer(metadata={"description": "With `turn`.", "example": 5})
+    run_at = Time(metadata={"optional": True, "description": "With `time`."})
+    queue = fields.String(metadata={"optional": True, "description": "With `worker`.", "example": "tasks.p5"})
+    priority = fields.Integer(metadata={"optional": True, "description": "With `turn`.", "example": 5})
     ahead = fields.Integer(
         metadata={
+            "optional": True,
             "description": f"With `turn`: how many of its priority come before it; more than {MAX_AHEAD:,} count as so"
             " many.",
             "example": 3,
@@ -198,6 +199,7 @@ class WaitingForOut(Schema):
     )
     more_urgent = fields.Integer(
         metadata={
+            "optional": True,
             "description": "With `turn`: how many wait at more urgent priorities, which get more of the starts, see"
             " `GET /queues/`.",
             "example": 0,
@@ -214,7 +216,7 @@ class TaskDetailOut(TaskOut):
     failures = fields.List(fields.Nested(FailureOut))
 
 
-class BatchError(Schema):
+class BatchError(AnswerSchema):
     """An entry of a batch that was refused."""
 
     index = fields.Integer(metadata={"description": "Its place in the list, from 0.", "example": 3})
@@ -227,8 +229,10 @@ class BatchQuery(QuerySchema):
     atomic = Switch(load_default=False, metadata={"description": "Create all or none."})
 
 
-class BatchOut(Schema):
+class BatchOut(AnswerSchema):
     """What a batch created, and what it did not."""
 
     tasks = fields.List(fields.Nested(TaskOut))
-    errors = fields.List(fields.Nested(BatchError), metadata={"description": "Only there when some were refused."})
+    errors = fields.List(
+        fields.Nested(BatchError), metadata={"optional": True, "description": "Only there when some were refused."}
+    )

@@ -1,7 +1,8 @@
 """Workers and queues, as they go out."""
 
-from marshmallow import Schema, fields
+from marshmallow import fields
 
+from scheduler_app.schemas.base import AnswerSchema
 from scheduler_app.schemas.fields import Time
 from scheduler_app.schemas.tasks import TaskOut
 
@@ -13,7 +14,7 @@ class RunningOut(TaskOut):
         fields = ("task_id", "operation", "priority", "attempts", "started_at", "progress")
 
 
-class WorkerOut(Schema):
+class WorkerOut(AnswerSchema):
     """A worker process that lives."""
 
     worker_id = fields.String(metadata={"example": "0b7c1a52-6f8e-4d3b-9a39-1f1c1f6a2f10"})
@@ -30,7 +31,7 @@ class WorkerOut(Schema):
     running = fields.List(fields.Nested(RunningOut))
 
 
-class QueueOut(Schema):
+class QueueOut(AnswerSchema):
     """How things stand at one priority."""
 
     priority = fields.Integer(metadata={"example": 5})
