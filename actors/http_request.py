@@ -150,18 +150,22 @@ def http_request(
     body: str | None = None,
     sign_with: str | None = None,
 ) -> dict[str, Any]:
-    """Calls a URL; succeeds when the status is an expected one.
+    """Calls a URL; succeeds when the status of the answer is an expected one.
 
-    The result has `status`, `headers` (names in lower case), `body`, `truncated` (whether headers or body were cut)
-    and `elapsed` seconds. The body is text, in the charset that the response names, else UTF-8; what is no such text,
+    Result: `status`, `headers` (names in lower case), `body`, `truncated` (whether headers or body were cut) and
+    `elapsed` seconds. The body is text, in the charset that the response names, else UTF-8; what is no such text,
     binary content too, shows as U+FFFD.
-    Redirects are not followed: a 3xx is a status like any other. Proxy settings of the environment do not count.
-    Delivery is at least once, so the receiver can tell a repetition by the headers `Backbeat-Task` and
-    `Backbeat-Attempt`, and by `webhook-id` when the call is signed. Receivers that know `Idempotency-Key` get one when
-    the task names it in its headers.
-    No answer within the timeout, a broken connection and the statuses 408, 425, 429 and 5xx are worth another attempt;
-    every other unexpected status is a PermanentError, and so is a call that BACKBEAT_HTTP_ALLOW or
-    BACKBEAT_SECRETS_FILE does not allow.
+
+    Retried: no answer within the timeout, a broken connection, and the statuses 408, 425, 429 and 5xx, unless they are
+    expected. Permanent: every other status that is not expected, and a call that BACKBEAT_HTTP_ALLOW or
+    BACKBEAT_SECRETS_FILE does not allow. Redirects are not followed: a 3xx is a status like any other.
+
+    Headers: `User-Agent: backbeat`, and `Content-Type: application/json` with `json`; those of the task take their
+    place. Proxy settings of the environment do not count.
+
+    Delivery is at least once. A receiver recognises a repetition by `Backbeat-Task`, the task's id, which stays the
+    same; `Backbeat-Attempt` counts its attempts, from 1. A signed call has the same `webhook-id` each time. Receivers that know `Idempotency-Key` get one when the task
+    names it in its headers.
     """
     content = body if json is None else dumps(json)
     sent = _defaults(is_json=json is not None) | {name.lower(): value for name, value in headers.items()}

@@ -73,7 +73,12 @@ class Operation:
     params: type[Schema]
     max_retries: int  # attempts after the first, when the task does not say
     time_limit: float  # seconds that one attempt may take
-    description: str
+    description: str  # the function's whole docstring
+
+    @property
+    def summary(self) -> str:
+        """The first line of the description."""
+        return self.description.partition("\n")[0]
 
     def check(self, params: dict[str, Any]) -> dict[str, Any]:
         """The function's arguments; raises marshmallow's ValidationError."""
@@ -95,7 +100,7 @@ _operations: dict[str, Operation] = {}
 def operation(
     name: str, *, params: type[Schema], max_retries: int = 5, time_limit: float = 600
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Makes the function below it an operation; its docstring's first line describes it.
+    """Makes the function below it an operation; its docstring describes it, the first line in short.
 
     Raises ValueError for a name that is taken or not of the form `[a-z][a-z0-9_.]*`, for limits out of range, and for
     a function that does not take what the schema gives.
@@ -110,7 +115,7 @@ def operation(
         known = _operations.get(name)
         if known and _place(known.function) != _place(function):
             raise ValueError(f"operation {name!r} is already defined in {known.function.__module__}")
-        description = (function.__doc__ or "").strip().partition("\n")[0]
+        description = inspect.cleandoc(function.__doc__ or "")
         _operations[name] = Operation(name, function, params, max_retries, time_limit, description)
         return function
 

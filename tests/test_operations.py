@@ -50,7 +50,8 @@ def test_a_registered_function_stays_a_function_and_takes_its_limits_along() -> 
 
     known = lookup("resize")
     assert known is not None
-    assert (known.description, known.max_retries, known.time_limit) == ("Scales a picture.", 3, 60)
+    assert (known.summary, known.description) == ("Scales a picture.", "Scales a picture.\n\nMore.")
+    assert (known.max_retries, known.time_limit) == (3, 60)
     assert resize(2, 3) == 6
     assert known.function(**known.check({"width": 2})) == 2
 

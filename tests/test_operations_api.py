@@ -7,6 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from scheduler_app.operations import registered
+from scheduler_app.services.attempts import backoff
 from tests.support import trial_operations  # noqa: F401 (registers them)
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # one kind is enough here
@@ -26,8 +27,29 @@ def test_every_registered_operation_is_listed_by_name(listed: dict[str, dict[str
 
 def test_an_operation_shows_its_description_and_limits(listed: dict[str, dict[str, Any]]) -> None:
     spin = listed["trial.spin"]
-    assert (spin["description"], spin["max_retries"], spin["time_limit"]) == ("Never ends by itself.", 0, 0.5)
+    assert (spin["summary"], spin["max_retries"], spin["time_limit"]) == ("Never ends by itself.", 0, 0.5)
     assert all(operation["description"] for operation in listed.values())
+
+
+def test_an_operation_is_described_at_length_and_in_one_line(listed: dict[str, dict[str, Any]]) -> None:
+    for name, operation in listed.items():
+        assert operation["summary"], name
+        assert "\n" not in operation["summary"], name
+        assert operation["description"].startswith(operation["summary"]), name
+    policy = listed["http_request"]["description"]
+    for told in ("408, 425, 429 and 5xx", "Permanent:", "Backbeat-Task", "Backbeat-Attempt", "Idempotency-Key"):
+        assert told in policy
+
+
+def test_an_operation_shows_how_long_its_next_attempt_waits(listed: dict[str, dict[str, Any]]) -> None:
+    for operation in listed.values():
+        assert operation["backoff"] == {"min_seconds": 1.0, "base": 2.0, "max_seconds": 600.0}
+    least, base, most = (listed["calculate"]["backoff"][name] for name in ("min_seconds", "base", "max_seconds"))
+    for attempt in (1, 4, 20):
+        waits = [backoff(attempt) for _ in range(2_000)]
+        longest = min(base**attempt, most)
+        assert least <= min(waits) < least + longest / 20
+        assert longest * 0.95 < max(waits) <= longest
 
 
 def test_every_schema_is_json_schema(listed: dict[str, dict[str, Any]]) -> None:

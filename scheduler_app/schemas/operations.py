@@ -9,6 +9,7 @@ from marshmallow import fields
 
 from scheduler_app.operations import Operation
 from scheduler_app.schemas.base import AnswerSchema
+from scheduler_app.services.attempts import BACKOFF_BASE, MAX_BACKOFF, MIN_BACKOFF
 
 
 def json_schema(operation: Operation) -> dict[str, Any]:
@@ -23,11 +24,27 @@ def json_schema(operation: Operation) -> dict[str, Any]:
     return described
 
 
+class BackoffOut(AnswerSchema):
+    """How long a failed attempt waits for the next one."""
+
+    min_seconds = fields.Float(metadata={"example": MIN_BACKOFF})
+    base = fields.Float(metadata={"example": BACKOFF_BASE})
+    max_seconds = fields.Float(metadata={"example": MAX_BACKOFF})
+
+
 class OperationOut(AnswerSchema):
     """A kind of task, and what it needs."""
 
     name = fields.String(metadata={"description": "What `operation` of a task names.", "example": "calculate"})
-    description = fields.String(metadata={"description": "What it does.", "example": "Computes an expression."})
+    summary = fields.String(
+        metadata={"description": "What it does, in one line.", "example": "Computes an expression."}
+    )
+    description = fields.String(
+        metadata={
+            "description": "The same at length: what it needs, gives, retries and refuses.",
+            "example": "Computes an expression.",
+        }
+    )
     params = fields.Function(
         json_schema,
         metadata={
@@ -38,5 +55,13 @@ class OperationOut(AnswerSchema):
     )
     max_retries = fields.Integer(
         metadata={"description": "Attempts after the first, when the task does not say.", "example": 5}
+    )
+    backoff = fields.Nested(
+        BackoffOut,
+        dump_default={"min_seconds": MIN_BACKOFF, "base": BACKOFF_BASE, "max_seconds": MAX_BACKOFF},
+        metadata={
+            "description": "After attempt n the next one waits for a random time, evenly from `min_seconds` to"
+            " `base ** n` seconds, and to `max_seconds` at most. The first lost worker of a task costs no wait."
+        },
     )
     time_limit = fields.Float(metadata={"description": "Seconds that one attempt may take.", "example": 600})

@@ -19,7 +19,9 @@ from scheduler_app.operations import PermanentError
 from scheduler_app.services.row_locks import lock_schedules
 from scheduler_app.services.task_schedules import pause_after_failure
 
-MAX_BACKOFF = 600.0  # seconds
+MIN_BACKOFF = 1.0  # seconds
+MAX_BACKOFF = 600.0
+BACKOFF_BASE = 2.0
 MAX_MESSAGE = 2_000  # characters of an error that are kept
 MAX_TRACEBACK = 20_000
 
@@ -94,7 +96,7 @@ def _delay(attempt: Attempt, error: BaseException) -> timedelta:
 
 def backoff(attempt: int) -> float:
     """Seconds until the next attempt: exponential with full jitter, from 1 s up to 10 min."""
-    return random.uniform(1, min(MAX_BACKOFF, 2.0**attempt))
+    return random.uniform(MIN_BACKOFF, min(MAX_BACKOFF, BACKOFF_BASE**attempt))
 
 
 def _finish(attempt: Attempt, progress: dict[str, Any] | None, *conditions: ColumnElement[bool], **values: Any) -> bool:
