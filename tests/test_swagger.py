@@ -106,3 +106,28 @@ def test_a_task_can_be_posted_from_the_page(page: Page, server: str) -> None:
 def test_the_root_leads_to_swagger_ui(client: FlaskClient, prefix: str) -> None:
     answer = client.get("/", base_url=f"http://localhost{prefix}")
     assert (answer.status_code, answer.location) == (302, f"{prefix}/swagger/")
+
+
+def test_posting_a_task_offers_examples_and_each_fills_the_body(page: Page, server: str) -> None:
+    page.goto(f"{server}/swagger/")
+    post = page.locator(".opblock-post", has=page.locator('[data-path="/tasks/"]'))
+    post.locator(".opblock-summary-control").click()
+    post.get_by_role("button", name="Try it out").click()
+    choice = post.locator(".opblock-section-request-body .examples-select select")
+    expect(choice.locator("option")).to_have_text(["an arithmetic expression", "one for later", "an HTTP call"])
+    choice.select_option(label="an HTTP call")
+    expect(post.locator("textarea.body-param__text")).to_have_value(re.compile('"operation": "http_request"'))
+
+
+def test_the_errors_of_a_call_are_folded_until_they_are_asked_for(page: Page, server: str) -> None:
+    watch = Watch(page)
+    page.goto(f"{server}/swagger/")
+    post = page.locator(".opblock-post", has=page.locator('[data-path="/tasks/"]'))
+    post.locator(".opblock-summary-control").click()
+    codes = post.locator(".responses-table:not(.live-responses-table) .response .response-col_status")
+    expect(codes).to_have_text(["202"])
+    post.get_by_role("button", name="Show the errors: 400, 403, 413, 415, 422, 503").click()
+    expect(codes).to_have_text(["202", "400", "403", "413", "415", "422", "503"])
+    post.get_by_role("button", name="Hide the errors").click()
+    expect(codes).to_have_text(["202"])
+    assert watch.errors == []

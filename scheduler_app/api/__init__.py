@@ -12,6 +12,8 @@ from scheduler_app.api import health, metrics, operations, swagger, task_schedul
 from scheduler_app.api.admission import register_admission
 from scheduler_app.api.guard import register_guard
 from scheduler_app.api.problems import ErrorAnswers, register_responses
+from scheduler_app.api.task_examples import TaskExamples
+from scheduler_app.config import Settings
 
 MAX_BODY = 4 * 1024 * 1024  # bytes
 
@@ -56,7 +58,8 @@ class Api(flask_smorest.Api):
 
 def register_api(app: Flask) -> None:
     app.url_map.strict_slashes = False
-    keyed = bool(app.extensions["backbeat.settings"].api_key)
+    settings: Settings = app.extensions["backbeat.settings"]
+    keyed = bool(settings.api_key)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY,
         API_TITLE="Backbeat",
@@ -67,7 +70,7 @@ def register_api(app: Flask) -> None:
         API_SPEC_OPTIONS={"info": INFO, "servers": [SERVER]} | (WITH_KEY if keyed else WITHOUT_KEY),
     )
     app.url_map.converters["id"] = Id
-    api = Api(app, spec_kwargs={"extra_plugins": [ErrorAnswers(keyed=keyed)]})
+    api = Api(app, spec_kwargs={"extra_plugins": [ErrorAnswers(keyed=keyed), TaskExamples(port=settings.port)]})
     api.register_converter(Id, lambda converter: {"type": "integer", "minimum": 1})
     for resource in (tasks, task_schedules, operations, workers, health, metrics):
         api.register_blueprint(resource.blp)

@@ -17,7 +17,7 @@ MEANINGS = {
     HTTPStatus.FORBIDDEN: "Without a key, only this machine's own programs and pages are answered.",
     HTTPStatus.NOT_FOUND: "There is none with this id.",
     HTTPStatus.CONFLICT: "Its status does not allow that.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large; the message names the limit.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not sent as application/json.",
     HTTPStatus.UNPROCESSABLE_ENTITY: "The request is not valid; `errors` names what is wrong.",
     HTTPStatus.SERVICE_UNAVAILABLE: "What is needed to answer does not work; the same request can succeed later.",

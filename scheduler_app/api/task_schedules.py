@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import url_for
 
+from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint
 from scheduler_app.api.idempotency import PARAMETER, MakeOnce, idempotent
 from scheduler_app.api.pages import next_page
@@ -34,7 +35,7 @@ blp = Blueprint("task-schedules", __name__, url_prefix="/task-schedules", descri
 @blp.route("/", methods=["POST"])
 @blp.arguments(TaskScheduleRequest, examples=SCHEDULES)
 @blp.doc(parameters=[PARAMETER])
-@blp.response(201, TaskScheduleOut, headers=LOCATION)
+@blp.response(201, TaskScheduleOut, example=answers.SCHEDULE, headers=LOCATION)
 @idempotent
 def create_schedule(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Create a schedule
@@ -52,6 +53,7 @@ def create_schedule(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str
 @blp.response(
     200,
     TaskScheduleOut(many=True),
+    example=[answers.SCHEDULE],
     headers={"Link": {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}}},
 )
 def list_schedules(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
@@ -66,7 +68,7 @@ def list_schedules(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 @blp.route("/preview/", methods=["POST"])
 @blp.arguments(UpcomingQuery, location="query")
 @blp.arguments(RuleRequest, examples=RULES)
-@blp.response(200, UpcomingOut(many=True))
+@blp.response(200, UpcomingOut(many=True), example=answers.UPCOMING)
 def preview_rule(query: dict[str, Any], rule: dict[str, Any]) -> Any:
     """Show the next times of a rule, without keeping it
 
@@ -76,7 +78,7 @@ def preview_rule(query: dict[str, Any], rule: dict[str, Any]) -> Any:
 
 
 @blp.route("/<id:task_schedule_id>/", methods=["GET"])
-@blp.response(200, TaskScheduleDetailOut)
+@blp.response(200, TaskScheduleDetailOut, example=answers.SCHEDULE_DETAIL)
 def get_schedule(task_schedule_id: int) -> Any:
     """Read a schedule
 
@@ -87,7 +89,7 @@ def get_schedule(task_schedule_id: int) -> Any:
 
 @blp.route("/<id:task_schedule_id>/", methods=["PATCH"])
 @blp.arguments(TaskScheduleChange, example={"every_x_hours": 2})
-@blp.response(200, TaskScheduleOut)
+@blp.response(200, TaskScheduleOut, example=answers.SCHEDULE | {"every_x_hours": 2})
 def change_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
     """Change a schedule
 
@@ -109,7 +111,7 @@ def delete_schedule(task_schedule_id: int) -> None:
 
 @blp.route("/<id:task_schedule_id>/pause/", methods=["POST"])
 @blp.arguments(PauseRequest, required=False, example={"note": "the warehouse is being moved"})
-@blp.response(200, TaskScheduleOut)
+@blp.response(200, TaskScheduleOut, example=answers.PAUSED)
 def pause_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
     """Pause a schedule
 
@@ -119,7 +121,7 @@ def pause_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
 
 
 @blp.route("/<id:task_schedule_id>/resume/", methods=["POST"])
-@blp.response(200, TaskScheduleOut)
+@blp.response(200, TaskScheduleOut, example=answers.SCHEDULE)
 def resume_schedule(task_schedule_id: int) -> Any:
     """Resume a schedule
 
@@ -130,7 +132,12 @@ def resume_schedule(task_schedule_id: int) -> Any:
 
 @blp.route("/<id:task_schedule_id>/trigger/", methods=["POST"])
 @blp.doc(parameters=[PARAMETER])
-@blp.response(202, TaskOut, headers={"Location": {"description": "The task.", "schema": {"type": "string"}}})
+@blp.response(
+    202,
+    TaskOut,
+    example=answers.TRIGGERED,
+    headers={"Location": {"description": "The task.", "schema": {"type": "string"}}},
+)
 @blp.alt_response(422, description="The Idempotency-Key is not valid, or taken by another request.")
 @idempotent
 def trigger_schedule(task_schedule_id: int, once: MakeOnce) -> tuple[Any, dict[str, str]]:
@@ -144,7 +151,7 @@ def trigger_schedule(task_schedule_id: int, once: MakeOnce) -> tuple[Any, dict[s
 
 @blp.route("/<id:task_schedule_id>/upcoming/", methods=["GET"])
 @blp.arguments(UpcomingQuery, location="query")
-@blp.response(200, UpcomingOut(many=True))
+@blp.response(200, UpcomingOut(many=True), example=answers.UPCOMING)
 def list_upcoming_times(query: dict[str, Any], task_schedule_id: int) -> Any:
     """Show the next times of a schedule
 
@@ -156,7 +163,7 @@ def list_upcoming_times(query: dict[str, Any], task_schedule_id: int) -> Any:
 @blp.route("/<id:task_schedule_id>/backfill/", methods=["POST"])
 @blp.arguments(BackfillRequest, example={"start": "2026-01-01T00:00:00Z", "end": "2026-01-08T00:00:00Z"})
 @blp.doc(parameters=[PARAMETER])
-@blp.response(202, TaskOut(many=True))
+@blp.response(202, TaskOut(many=True), example=[answers.BACKFILLED])
 @idempotent
 def backfill_schedule(body: dict[str, Any], task_schedule_id: int, once: MakeOnce) -> Any:
     """Create tasks for the past times of a schedule that have none

@@ -6,6 +6,7 @@ from flask import request, url_for
 from marshmallow import ValidationError
 from webargs import core
 
+from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint, read_json
 from scheduler_app.api.idempotency import PARAMETER, MakeOnce, idempotent
 from scheduler_app.api.pages import next_page
@@ -26,6 +27,7 @@ from scheduler_app.schemas.tasks import (
 from scheduler_app.services import control, tasks, waiting
 
 MAX_BATCH = 1_000
+LONG_AGO = "2001-01-01T00:00:00Z"  # an example that is tried as it stands finds nothing
 
 blp = Blueprint("tasks", __name__, url_prefix="/tasks", description="Work to be done, and what became of it.")
 
@@ -41,9 +43,14 @@ LIST_OF_REQUESTS = {
 
 
 @blp.route("/", methods=["POST"])
-@blp.arguments(TaskRequest, example={"operation": "4+7", "priority": 0})
+@blp.arguments(TaskRequest)  # its examples are made with the application, see task_examples
 @blp.doc(parameters=[PARAMETER])
-@blp.response(202, TaskOut, headers={"Location": {"description": "The task.", "schema": {"type": "string"}}})
+@blp.response(
+    202,
+    TaskOut,
+    example=answers.PENDING,
+    headers={"Location": {"description": "The task.", "schema": {"type": "string"}}},
+)
 @idempotent
 def submit_task(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Post a task
@@ -57,7 +64,7 @@ def submit_task(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, st
 @blp.route("/batch-request/", methods=["POST"])
 @blp.doc(requestBody=LIST_OF_REQUESTS, parameters=[PARAMETER])
 @blp.arguments(BatchQuery, location="query")
-@blp.response(202, BatchOut)
+@blp.response(202, BatchOut, example=answers.BATCH)
 @blp.alt_response(422, description="None is valid, or not all with atomic; nothing was created.")
 @idempotent
 def submit_tasks(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
@@ -81,6 +88,7 @@ def submit_tasks(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
 @blp.response(
     200,
     TaskOut(many=True),
+    example=[answers.SUCCESS],
     headers={"Link": {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}}},
 )
 def list_tasks(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
@@ -95,7 +103,7 @@ def list_tasks(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 
 
 @blp.route("/<id:task_id>/", methods=["GET"])
-@blp.response(200, TaskDetailOut)
+@blp.response(200, TaskDetailOut, examples=answers.DETAILS)
 def get_task(task_id: int) -> Any:
     """Read a task
 
@@ -118,8 +126,8 @@ def delete_task(task_id: int) -> None:
 
 
 @blp.route("/<id:task_id>/", methods=["PATCH"])
-@blp.arguments(TaskChange, example={"priority": 0})
-@blp.response(200, TaskOut)
+@blp.arguments(TaskChange, example={"priority": 0, "run_at": answers.LATER["run_at"]})
+@blp.response(200, TaskOut, example=answers.LATER)
 @blp.alt_response(409, description="It is neither PENDING nor RETRYING.")
 def change_task(body: dict[str, Any], task_id: int) -> Any:
     """Change a task that waits
@@ -130,7 +138,7 @@ def change_task(body: dict[str, Any], task_id: int) -> Any:
 
 
 @blp.route("/<id:task_id>/cancel/", methods=["POST"])
-@blp.response(200, TaskOut)
+@blp.response(200, TaskOut, example=answers.CANCELLED)
 @blp.alt_response(409, description="It has finished.")
 def cancel_task(task_id: int) -> Any:
     """Cancel a task
@@ -142,7 +150,7 @@ def cancel_task(task_id: int) -> Any:
 
 
 @blp.route("/<id:task_id>/retry/", methods=["POST"])
-@blp.response(202, TaskOut)
+@blp.response(202, TaskOut, example=answers.PENDING)
 @blp.alt_response(409, description="It is neither in ERROR nor CANCELLED.")
 def retry_task(task_id: int) -> Any:
     """Run a task again that is in ERROR or CANCELLED
@@ -153,7 +161,7 @@ def retry_task(task_id: int) -> Any:
 
 
 @blp.route("/cancel/", methods=["POST"])
-@blp.arguments(TasksToCancel, example={"operation": "http_request", "limit": 1000})
+@blp.arguments(TasksToCancel, example={"status": ["PENDING", "RETRYING"], "created_before": LONG_AGO})
 @blp.response(202, TaskIds)
 def cancel_tasks(body: dict[str, Any]) -> dict[str, Any]:
     """Cancel many tasks, the oldest first
@@ -166,7 +174,7 @@ def cancel_tasks(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @blp.route("/retry/", methods=["POST"])
-@blp.arguments(TasksToRetry, example={"status": "ERROR", "limit": 1000})
+@blp.arguments(TasksToRetry, example={"status": "ERROR", "created_before": LONG_AGO})
 @blp.response(202, TaskIds)
 def retry_tasks(body: dict[str, Any]) -> dict[str, Any]:
     """Run many tasks again, the oldest first

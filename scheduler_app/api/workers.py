@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint
 from scheduler_app.database import clock
 from scheduler_app.schemas.workers import QueueOut, WorkerOut
@@ -11,7 +12,7 @@ blp = Blueprint("workers", __name__, description="Who works, and what waits.")
 
 
 @blp.route("/workers/", methods=["GET"])
-@blp.response(200, WorkerOut(many=True))
+@blp.response(200, WorkerOut(many=True), example=[answers.WORKER])
 def list_workers() -> Any:
     """List workers
 

@@ -1,33 +1,13 @@
 """/swagger/: Swagger UI, with nothing loaded from elsewhere."""
 
 from importlib.resources import files
+from pathlib import Path
 
 from flask import Blueprint, Response, redirect, send_from_directory, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 ASSETS = str(files("flask_swagger_ui") / "dist")
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Backbeat API</title>
-<link rel="stylesheet" href="swagger-ui.css">
-<link rel="icon" href="favicon-32x32.png">
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script src="swagger-ui-bundle.js"></script>
-<script src="start.js"></script>
-</body>
-</html>
-"""
-
-START = """SwaggerUIBundle({
-  url: "../openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null, persistAuthorization: true
-})
-"""
+OURS = Path(__file__).parent
 
 # The page may load, and the tried calls may reach, this server only. Swagger UI sets styles from its script.
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
@@ -42,12 +22,12 @@ def root() -> BaseResponse:
 
 @blp.get("/swagger/", strict_slashes=True)  # its links are relative: without the slash they would lead elsewhere
 def page() -> Response:
-    return Response(PAGE, mimetype="text/html")
+    return send_from_directory(OURS, "page.html")
 
 
-@blp.get("/swagger/start.js")
-def start() -> Response:
-    return Response(START, mimetype="text/javascript")
+@blp.get("/swagger/<any('start.js', 'style.css'):name>")
+def own_asset(name: str) -> Response:
+    return send_from_directory(OURS, name)
 
 
 @blp.get("/swagger/<path:name>")

@@ -1,0 +1,109 @@
+"""Answers as the specification shows them: each agrees with itself."""
+
+from typing import Any
+
+Example = dict[str, Any]
+
+PENDING: Example = {
+    "task_id": 17,
+    "operation": "calculate",
+    "params": {"expression": "4+7"},
+    "priority": 5,
+    "status": "PENDING",
+    "result": None,
+    "error": None,
+    "progress": None,
+    "cancel_requested": False,
+    "attempts": 0,
+    "max_retries": 5,
+    "run_at": "2030-07-01T04:30:00Z",
+    "task_schedule": None,
+    "scheduled_for": None,
+    "created_at": "2030-07-01T04:30:00Z",
+    "started_at": None,
+    "finished_at": None,
+}
+SUCCESS = PENDING | {
+    "status": "SUCCESS",
+    "result": 11,
+    "attempts": 1,
+    "started_at": "2030-07-01T04:30:00.020000Z",
+    "finished_at": "2030-07-01T04:30:00.024000Z",
+}
+CANCELLED = PENDING | {"status": "CANCELLED", "finished_at": "2030-07-01T04:31:00Z"}
+LATER = PENDING | {"priority": 0, "run_at": "2030-07-01T12:00:00Z"}
+DETAIL = SUCCESS | {"failures": [], "waiting_for": None}
+WAITING_DETAIL = PENDING | {
+    "failures": [],
+    "waiting_for": {"reason": "turn", "priority": 5, "ahead": 3, "more_urgent": 0},
+}
+DETAILS = {
+    "success": {"summary": "one that has succeeded", "value": DETAIL},
+    "waiting": {"summary": "one that waits for its turn", "value": WAITING_DETAIL},
+}
+BATCH = {
+    "tasks": [PENDING],
+    "errors": [{"index": 1, "errors": {"priority": ["Must be a whole number from 0 to 9."]}}],
+}
+
+SCHEDULE: Example = {
+    "task_schedule_id": 3,
+    "name": "nightly report",
+    "operation": "calculate",
+    "params": {"expression": "5+10"},
+    "priority": 5,
+    "max_retries": 5,
+    "every_x_days": None,
+    "every_x_hours": 1,
+    "every_x_minutes": None,
+    "cron": None,
+    "rrule": None,
+    "timezone": "UTC",
+    "start_at": None,
+    "end_at": None,
+    "schedule_x_times": 2,
+    "times_scheduled": 0,
+    "overlap": "allow",
+    "catch_up": "latest",
+    "catch_up_window": 86_400,
+    "pause_on_failure": False,
+    "paused": False,
+    "pause_note": None,
+    "next_run_at": "2030-07-01T04:30:00Z",
+    "last_run_at": None,
+    "checked_scheduling_at": None,
+    "missed": 0,
+    "skipped": 0,
+    "created_at": "2030-07-01T04:30:00Z",
+}
+PAUSED = SCHEDULE | {"paused": True, "pause_note": "the warehouse is being moved", "next_run_at": None}
+FIRED = SCHEDULE | {
+    "times_scheduled": 1,
+    "next_run_at": "2030-07-01T05:30:00Z",
+    "last_run_at": "2030-07-01T04:30:00Z",
+    "checked_scheduling_at": "2030-07-01T04:30:00.500000Z",
+}
+OF_SCHEDULE = {"params": SCHEDULE["params"], "task_schedule": 3, "scheduled_for": "2030-07-01T04:30:00Z"}
+SCHEDULE_DETAIL = FIRED | {"tasks": [SUCCESS | OF_SCHEDULE | {"result": 15}], "left_out": []}
+TRIGGERED = PENDING | OF_SCHEDULE | {"scheduled_for": "2030-07-01T04:30:00.000001Z"}
+BACKFILLED = PENDING | OF_SCHEDULE | {"scheduled_for": "2030-06-30T04:30:00Z"}
+UPCOMING = [{"utc": "2030-07-01T04:30:00Z", "local": "2030-07-01T07:30:00+03:00"}]
+
+RUNNING = {
+    "task_id": 18,
+    "operation": "http_request",
+    "priority": 5,
+    "attempts": 1,
+    "started_at": "2030-07-01T04:30:00.020000Z",
+    "progress": None,
+}
+WORKER: Example = {
+    "worker_id": "0b7c1a52-6f8e-4d3b-9a39-1f1c1f6a2f10",
+    "host": "worker-1",
+    "pid": 4711,
+    "threads": 8,
+    "queues": [f"tasks.p{priority}" for priority in range(10)],
+    "started_at": "2030-07-01T04:00:00Z",
+    "seen_at": "2030-07-01T04:30:01Z",
+    "running": [RUNNING],
+}
