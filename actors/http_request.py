@@ -164,8 +164,8 @@ def http_request(
     place. Proxy settings of the environment do not count.
 
     Delivery is at least once. A receiver recognises a repetition by `Backbeat-Task`, the task's id, which stays the
-    same; `Backbeat-Attempt` counts its attempts, from 1. A signed call has the same `webhook-id` each time. Receivers that know `Idempotency-Key` get one when the task
-    names it in its headers.
+    same; `Backbeat-Attempt` counts its attempts, from 1. A signed call has the same `webhook-id` each time. Receivers
+    that know `Idempotency-Key` get one when the task names it in its headers.
     """
     content = body if json is None else dumps(json)
     sent = _defaults(is_json=json is not None) | {name.lower(): value for name, value in headers.items()}

@@ -68,7 +68,9 @@ def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
     if fields.keys() & {"run_at", "priority"}:
         # A message of its own: the one before names another queue, or comes too early. A worker finds it out of date.
         fields |= {"claims": Task.claims + 1, "enqueued_at": None}
-    statement = _update(Task.task_id == task_id, Task.status.in_(WAITING)).values({"task_id": Task.task_id} | fields)
+    statement = update_tasks(Task.task_id == task_id, Task.status.in_(WAITING)).values(
+        {"task_id": Task.task_id} | fields
+    )
     task = db.session.execute(statement.returning(*Task.__table__.c)).one_or_none()
     db.session.commit()
     if task is None:

@@ -85,7 +85,9 @@ class Strays:
         self._seen = Sightings[tuple[int, int]](monotonic)
 
     def disown(self, here: Collection[tuple[int, int]], *, now: datetime) -> int:
-        """Fails those that it has seen for SETTLED, and returns how many; here: task_id and claims of those that do run here.
+        """Fails those that it has seen for SETTLED, and returns how many.
+
+        here: task_id and claims of those that run here, or are about to.
 
         What was claimed a moment ago may still be on its way to the thread that runs it.
         """
