@@ -8,6 +8,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 ASSETS = str(files("flask_swagger_ui") / "dist")
 OURS = Path(__file__).parent
+OWN_ASSETS = ("start.js", "style.css")
 
 # The page may load, and the tried calls may reach, this server only. Swagger UI sets styles from its script.
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
@@ -25,13 +26,10 @@ def page() -> Response:
     return send_from_directory(OURS, "page.html")
 
 
-@blp.get("/swagger/<any('start.js', 'style.css'):name>")
-def own_asset(name: str) -> Response:
-    return send_from_directory(OURS, name)
-
-
 @blp.get("/swagger/<path:name>")
 def asset(name: str) -> Response:
+    if name in OWN_ASSETS:
+        return send_from_directory(OURS, name)
     return send_from_directory(ASSETS, name, max_age=86_400)
 
 
