@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tasks: post, read, list, delete; see also control.sh and idempotency.sh. Settings: BACKBEAT_URL and BACKBEAT_API_KEY.
+# Tasks: post, read, list, change, delete; see also control.sh and idempotency.sh. Settings: BACKBEAT_URL and BACKBEAT_API_KEY.
 set -eu
 url=${BACKBEAT_URL:-http://127.0.0.1:8000}
 
@@ -36,6 +36,9 @@ printf '%s\n' "$answer"
 
 echo '# List tasks, newest first. With more of them, the Link header leads to the next page.'
 call -i "$url/tasks/?operation=calculate&status=PENDING&created_after=2026-01-01T00:00:00Z&limit=1"
+
+echo '# Change the one that waits: its time, and how urgent it is.'
+call -X PATCH "$url/tasks/$(id_of "$later")/" -d '{"run_at": "2999-12-31T12:00:00Z", "priority": 1}'
 
 echo '# Delete the one that waits.'
 call -X DELETE "$url/tasks/$(id_of "$later")/"
