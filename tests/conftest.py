@@ -49,6 +49,19 @@ def postgres() -> Iterator[Postgres]:
     server.close()
 
 
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[Postgres]:
+    """For tests that harm it; with a migrated database, backbeat."""
+    server = Postgres()
+    server.sql("CREATE DATABASE backbeat")
+    app = create_app(Settings.from_env({"DATABASE_URL": server.url("backbeat")}))
+    with app.app_context():
+        upgrade()
+        db.engine.dispose()
+    yield server
+    server.close()
+
+
 @pytest.fixture(scope="session")
 def migrated(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The URL of a migrated, empty database of each kind."""

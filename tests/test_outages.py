@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,21 +10,17 @@ from typing import Any
 
 import psycopg
 import pytest
-import urllib3
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import select, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import select
 
 from scheduler_app import create_app
-from scheduler_app.api.admission import SLOTS
 from scheduler_app.config import Settings
-from scheduler_app.database import deadline, failures
-from scheduler_app.database.connections import STATEMENT_TIMEOUT, Connection
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task, Worker
+from tests.support.harms import frozen
 from tests.support.processes import Process, eventually
 from tests.support.servers import Postgres, Valkey
 
@@ -34,22 +29,9 @@ pytestmark = pytest.mark.xdist_group("outages")
 Start = Callable[..., Process]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    """One that may be harmed."""
-    server = Postgres()
-    server.sql("CREATE DATABASE backbeat")
-    app = create_app(Settings.from_env({"DATABASE_URL": server.url("backbeat")}))
-    with app.app_context():
-        upgrade()
-        db.engine.dispose()
-    yield server
-    server.close()
-
-
 @pytest.fixture
-def database_url(server: Postgres) -> str:
-    return server.url("backbeat")
+def database_url(own_postgres: Postgres) -> str:
+    return own_postgres.url("backbeat")
 
 
 @pytest.fixture
@@ -61,23 +43,6 @@ def effects(tmp_path: Path) -> Path:
 def environ(environ: dict[str, str], effects: Path) -> dict[str, str]:
     modules = "actors,tests.support.trial_operations,tests.support.fault_operations"
     return environ | {"BACKBEAT_OPERATIONS": modules, "FAULT_EFFECTS": str(effects)}
-
-
-@pytest.fixture
-def web(start: Start) -> str:
-    """The address of a real web process."""
-    options = ("--bind", "127.0.0.1:0", "--worker-class", "gthread", "--threads", "32", "--no-control-socket")
-    process = start("-m", "gunicorn", "wsgi:app", *options, ready="Booting worker")
-    return next(word for word in process.output.split() if word.startswith("http://"))
-
-
-@contextmanager
-def frozen(server: Postgres) -> Iterator[None]:
-    server.freeze()
-    try:
-        yield
-    finally:
-        server.thaw()
 
 
 def post(client: FlaskClient, count: int, operation: str, **params: Any) -> list[int]:
@@ -107,18 +72,18 @@ def ran_once(app: Flask, ids: list[int], effects: Path) -> None:
 
 
 @contextmanager
-def read_only(server: Postgres, database: str) -> Iterator[None]:
+def read_only(own_postgres: Postgres, database: str) -> Iterator[None]:
     """As a primary that was demoted."""
 
     def switch(command: str) -> None:
-        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(own_postgres.url("postgres"), autocommit=True) as connection:
             connection.execute("SET default_transaction_read_only = off")
             connection.execute(command)
             connection.execute("SELECT pg_reload_conf()")
 
     switch("ALTER SYSTEM SET default_transaction_read_only = on")
     try:
-        with psycopg.connect(server.url(database), autocommit=True) as connection:
+        with psycopg.connect(own_postgres.url(database), autocommit=True) as connection:
             eventually(lambda: connection.execute("SHOW transaction_read_only").fetchone() == ("on",))
         yield
     finally:
@@ -126,12 +91,12 @@ def read_only(server: Postgres, database: str) -> Iterator[None]:
 
 
 def test_while_postgresql_is_read_only_posts_are_503_and_workers_wait(
-    app: Flask, client: FlaskClient, worker: Start, server: Postgres, effects: Path
+    app: Flask, client: FlaskClient, worker: Start, own_postgres: Postgres, effects: Path
 ) -> None:
     worker(threads=4)
     ids = post(client, 12, "fault.work", seconds=1)
     eventually(lambda: running(app) == 4)
-    with read_only(server, "backbeat"):
+    with read_only(own_postgres, "backbeat"):
         eventually(lambda: client.post("/tasks/", json={"operation": "1+1"}).status_code != 202)
         for _ in range(20):
             answer = client.post("/tasks/", json={"operation": "1+1"})
@@ -149,176 +114,39 @@ def test_while_postgresql_is_read_only_posts_are_503_and_workers_wait(
     ran_once(app, ids, effects)
 
 
-def test_a_web_process_lives_while_postgresql_is_frozen(client: FlaskClient, web: str, server: Postgres) -> None:
-    answers: Counter[int] = Counter()
-    times: dict[str, list[float]] = {"/livez": [], "/readyz": [], "/tasks/": []}
-    ends = threading.Event()
-    http = urllib3.PoolManager(maxsize=40, timeout=60, retries=False)
-
-    def ask(method: str, path: str, **options: Any) -> int:
-        began = time.monotonic()
-        status = http.request(method, web + path, **options).status
-        times[path].append(time.monotonic() - began)
-        return status
-
-    def post_on() -> None:
-        while not ends.is_set():
-            answers[ask("POST", "/tasks/", json={"operation": "1+1"})] += 1
-            ends.wait(0.02)
-
-    clients = [threading.Thread(target=post_on) for _ in range(20)]
-    for thread in clients:
-        thread.start()
-    eventually(lambda: answers[202] >= 100)
-    assert set(answers) == {202}
-    until = time.monotonic() + 22
-    with frozen(server):
-        while time.monotonic() < until:
-            assert ask("GET", "/livez") == 200
-            if len(times["/livez"]) % 20 == 0:
-                ask("GET", "/readyz")
-            threading.Event().wait(0.02)
-        taken = {path: sorted(seconds) for path, seconds in times.items()}
-    before = answers[202]
-    eventually(lambda: answers[202] > before + 50)
-    ends.set()
-    for thread in clients:
-        thread.join()
-    assert set(answers) == {202, 503}
-    slowest = {path: seconds[-1] for path, seconds in taken.items()}
-    print({path: round(seconds, 3) for path, seconds in slowest.items()}, dict(answers))
-    assert taken["/livez"][len(taken["/livez"]) * 95 // 100] < 0.1
-    assert slowest["/livez"] < 0.5  # the machine has other work, too
-    assert slowest["/readyz"] < 1.2
-    assert slowest["/tasks/"] < 10
-    stored = {task["task_id"] for task in everything(client)}
-    assert len(stored) >= answers[202]
-
-
-def everything(client: FlaskClient) -> Iterator[dict[str, Any]]:
-    answer = client.get("/tasks/?limit=200")
-    yield from answer.json
-    while link := answer.headers.get("Link"):
-        answer = client.get(link[1 : link.index(">")])
-        yield from answer.json
-
-
-def test_requests_wait_their_turn_under_load(web: str) -> None:
-    http = urllib3.PoolManager(maxsize=40, timeout=60, retries=False)
-    answers: Counter[int] = Counter()
-
-    def post_many() -> None:
-        for _ in range(10):
-            answers[http.request("POST", f"{web}/tasks/", json={"operation": "1+1"}).status] += 1
-
-    clients = [threading.Thread(target=post_many) for _ in range(40)]
-    for thread in clients:
-        thread.start()
-    for thread in clients:
-        thread.join()
-    assert answers == {202: 400}
-
-
-def test_when_all_inside_the_database_hang_further_requests_are_refused(app: Flask, server: Postgres) -> None:
-    answers: Counter[int] = Counter()
-
-    def ask() -> None:
-        answers[app.test_client().get("/tasks/").status_code] += 1
-
-    inside = [threading.Thread(target=ask) for _ in range(SLOTS)]
-    with psycopg.connect(server.url("backbeat")) as connection:
-        connection.execute("LOCK TABLE task")
-        for thread in inside:
-            thread.start()
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        eventually(lambda: connection.execute(waiting).fetchone() == (SLOTS,))
-        refused = app.test_client().get("/tasks/")
-        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
-        began = time.monotonic()
-        assert app.test_client().get("/tasks/").status_code == 503
-        assert app.test_client().get("/livez").status_code == 200
-        assert app.test_client().get("/operations/").status_code == 200
-        assert time.monotonic() - began < 0.5
-    for thread in inside:
-        thread.join()
-    assert answers == {200: SLOTS}
-
-
 def test_what_runs_while_postgresql_is_frozen_runs_once(
-    app: Flask, client: FlaskClient, worker: Start, server: Postgres, effects: Path
+    app: Flask, client: FlaskClient, worker: Start, own_postgres: Postgres, effects: Path
 ) -> None:
     worker(threads=4)
     ids = post(client, 12, "fault.work", seconds=1)
     eventually(lambda: running(app) == 4)
-    with frozen(server):
+    with frozen(own_postgres):
         threading.Event().wait(20)
     ran_once(app, ids, effects)
 
 
-@pytest.mark.usefixtures("context")
-def test_a_silent_server_is_left_when_the_time_is_up(server: Postgres) -> None:
-    connection = db.session.connection().connection.driver_connection
-    assert connection
-    with frozen(server):
-        began = time.monotonic()
-        with deadline(1), pytest.raises(OperationalError, match="has not answered within 1"):
-            db.session.execute(text("SELECT 1"))
-        assert connection.closed
-        db.session.rollback()
-        with pytest.raises(OperationalError):  # there is no other connection to be had
-            db.session.execute(text("SELECT 1"))
-        assert time.monotonic() - began < 6
-    db.session.rollback()
-
-
-@pytest.mark.usefixtures("context")
-def test_a_server_that_lives_ends_a_statement_that_takes_too_long() -> None:
-    assert db.session.scalar(text("SHOW statement_timeout")) == f"{STATEMENT_TIMEOUT}s"
-    db.session.execute(text("SET statement_timeout = '0.1s'"))
-    with pytest.raises(OperationalError) as raised:
-        db.session.execute(text("SELECT pg_sleep(5)"))
-    assert not raised.value.connection_invalidated
-
-
-@pytest.mark.usefixtures("context")
-def test_a_prepared_statement_that_the_server_does_not_know_ends_preparing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Connection, "prepares", True)
-    for _ in range(10):  # the driver prepares what comes again and again
-        db.session.execute(text("SELECT 1"))
-    # As behind a pooler: the driver does not see it.
-    db.session.execute(text("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"))
-    with pytest.raises(DBAPIError) as raised:
-        db.session.execute(text("SELECT 1"))
-    assert raised.value.connection_invalidated
-    assert failures.is_outage(raised.value)
-    db.session.rollback()
-    after = db.session.connection().connection.driver_connection
-    assert isinstance(after, Connection)
-    assert after.prepare_threshold is None
-
-
 def test_json_too_deep_for_postgresql_is_the_tasks_own_error(
-    app: Flask, client: FlaskClient, worker: Start, server: Postgres
+    app: Flask, client: FlaskClient, worker: Start, own_postgres: Postgres
 ) -> None:
-    server.sql("ALTER DATABASE backbeat SET max_stack_depth = '100kB'")
+    own_postgres.sql("ALTER DATABASE backbeat SET max_stack_depth = '100kB'")
     try:
         worker()
         [task_id] = post(client, 1, "trial.deep")
         eventually(lambda: tasks(app, Task.status) == [(Status.ERROR,)])
     finally:
-        server.sql("ALTER DATABASE backbeat RESET max_stack_depth")
+        own_postgres.sql("ALTER DATABASE backbeat RESET max_stack_depth")
     task = client.get(f"/tasks/{task_id}/").json
     assert (task["attempts"], task["error"]["type"]) == (1, "PermanentError")
     assert "stack depth" in task["error"]["message"]
 
 
 def test_a_result_waits_while_the_table_is_not_as_it_should_be(
-    app: Flask, client: FlaskClient, worker: Start, server: Postgres, effects: Path
+    app: Flask, client: FlaskClient, worker: Start, own_postgres: Postgres, effects: Path
 ) -> None:
     process = worker()
     ids = post(client, 4, "fault.work", seconds=1)
     eventually(lambda: running(app) == 4)
-    with psycopg.connect(server.url("backbeat"), autocommit=True) as connection:
+    with psycopg.connect(own_postgres.url("backbeat"), autocommit=True) as connection:
         connection.execute("ALTER TABLE task RENAME COLUMN result TO outcome")
         eventually(lambda: process.output.count("again in") >= 8)
         connection.execute("ALTER TABLE task RENAME COLUMN outcome TO result")
@@ -326,7 +154,7 @@ def test_a_result_waits_while_the_table_is_not_as_it_should_be(
 
 
 def test_a_row_that_somebody_locks_keeps_no_worker_from_its_heartbeat(
-    app: Flask, client: FlaskClient, worker: Start, server: Postgres
+    app: Flask, client: FlaskClient, worker: Start, own_postgres: Postgres
 ) -> None:
     worker()
     [reporting] = post(client, 1, "trial.report", seconds=16)
@@ -334,7 +162,7 @@ def test_a_row_that_somebody_locks_keeps_no_worker_from_its_heartbeat(
     def progress() -> Any:
         return client.get(f"/tasks/{reporting}/").json["progress"]
 
-    with psycopg.connect(server.url("backbeat")) as connection:
+    with psycopg.connect(own_postgres.url("backbeat")) as connection:
         eventually(lambda: running(app))
         connection.execute("SELECT 1 FROM task FOR UPDATE")
         beats = {tasks(app, Worker.seen_at)[0] for _ in range(120) if not threading.Event().wait(0.1)}
@@ -343,10 +171,10 @@ def test_a_row_that_somebody_locks_keeps_no_worker_from_its_heartbeat(
 
 
 def test_a_bug_of_ours_is_a_500_that_is_logged(
-    app: Flask, client: FlaskClient, server: Postgres, caplog: pytest.LogCaptureFixture
+    app: Flask, client: FlaskClient, own_postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
     app.config["PROPAGATE_EXCEPTIONS"] = False
-    with psycopg.connect(server.url("backbeat"), autocommit=True) as connection:
+    with psycopg.connect(own_postgres.url("backbeat"), autocommit=True) as connection:
         connection.execute("ALTER TABLE task RENAME TO away")
         try:
             answer = client.get("/tasks/")
@@ -363,7 +191,6 @@ def pair() -> Iterator[tuple[Postgres, Postgres]]:
     primary.sql("CREATE DATABASE backbeat")
     standby = Postgres(primary=primary)
     yield primary, standby
-    primary.thaw()
     standby.close()
     primary.close()
 
@@ -389,13 +216,13 @@ def test_when_the_primary_stands_still_its_standby_takes_over(
         worker.wait_until_ready()
         ids = post(client, 12, "fault.work", seconds=1)
         eventually(lambda: running(app) == 4)
-        primary.freeze()
-        standby.promote()
-        began = time.monotonic()
-        assert client.post("/tasks/", json={"operation": "1+1"}).status_code == 503
-        assert time.monotonic() - began < 10
-        ids += eventually(lambda: posted(client), within=10)
-        ran_once(app, ids, effects)
+        with frozen(primary):
+            standby.promote()
+            began = time.monotonic()
+            assert client.post("/tasks/", json={"operation": "1+1"}).status_code == 503
+            assert time.monotonic() - began < 10
+            ids += eventually(lambda: posted(client), within=30)
+            ran_once(app, ids, effects)
     finally:
         worker.kill()
         with app.app_context():

@@ -1,0 +1,175 @@
+"""PostgreSQL that does not answer: the web process goes on to serve what needs none, and nobody waits for ever."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import urllib3
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from scheduler_app.api.admission import SLOTS
+from scheduler_app.database import deadline, failures
+from scheduler_app.database.connections import STATEMENT_TIMEOUT, Connection
+from scheduler_app.extensions import db
+from tests.support.harms import frozen
+from tests.support.processes import Process, eventually
+from tests.support.servers import Postgres
+
+pytestmark = pytest.mark.xdist_group("hanging")
+
+
+@pytest.fixture
+def database_url(own_postgres: Postgres) -> str:
+    return own_postgres.url("backbeat")
+
+
+@pytest.fixture
+def web(start: Callable[..., Process]) -> str:
+    """The address of a real web process."""
+    options = ("--bind", "127.0.0.1:0", "--worker-class", "gthread", "--threads", "32", "--no-control-socket")
+    process = start("-m", "gunicorn", "wsgi:app", *options, ready="Booting worker")
+    return next(word for word in process.output.split() if word.startswith("http://"))
+
+
+def test_a_web_process_lives_while_postgresql_is_frozen(client: FlaskClient, web: str, own_postgres: Postgres) -> None:
+    answers: Counter[int] = Counter()
+    times: dict[str, list[float]] = {"/livez": [], "/readyz": [], "/tasks/": []}
+    ends = threading.Event()
+    http = urllib3.PoolManager(maxsize=40, timeout=60, retries=False)
+
+    def ask(method: str, path: str, **options: Any) -> int:
+        began = time.monotonic()
+        status = http.request(method, web + path, **options).status
+        times[path].append(time.monotonic() - began)
+        return status
+
+    def post_on() -> None:
+        while not ends.is_set():
+            answers[ask("POST", "/tasks/", json={"operation": "1+1"})] += 1
+            ends.wait(0.02)
+
+    clients = [threading.Thread(target=post_on) for _ in range(20)]
+    for thread in clients:
+        thread.start()
+    eventually(lambda: answers[202] >= 100)
+    assert set(answers) == {202}
+    until = time.monotonic() + 22
+    with frozen(own_postgres):
+        while time.monotonic() < until:
+            assert ask("GET", "/livez") == 200
+            if len(times["/livez"]) % 20 == 0:
+                ask("GET", "/readyz")
+            threading.Event().wait(0.02)
+        taken = {path: sorted(seconds) for path, seconds in times.items()}
+    before = answers[202]
+    eventually(lambda: answers[202] > before + 50)
+    ends.set()
+    for thread in clients:
+        thread.join()
+    assert set(answers) == {202, 503}
+    slowest = {path: seconds[-1] for path, seconds in taken.items()}
+    print({path: round(seconds, 3) for path, seconds in slowest.items()}, dict(answers))
+    assert taken["/livez"][len(taken["/livez"]) * 95 // 100] < 0.1
+    assert slowest["/livez"] < 0.5  # the machine has other work, too
+    assert slowest["/readyz"] < 1.2
+    assert slowest["/tasks/"] < 10
+    stored = {task["task_id"] for task in everything(client)}
+    assert len(stored) >= answers[202]
+
+
+def everything(client: FlaskClient) -> Iterator[dict[str, Any]]:
+    answer = client.get("/tasks/?limit=200")
+    yield from answer.json
+    while link := answer.headers.get("Link"):
+        answer = client.get(link[1 : link.index(">")])
+        yield from answer.json
+
+
+def test_requests_wait_their_turn_under_load(web: str) -> None:
+    http = urllib3.PoolManager(maxsize=40, timeout=60, retries=False)
+    answers: Counter[int] = Counter()
+
+    def post_many() -> None:
+        for _ in range(10):
+            answers[http.request("POST", f"{web}/tasks/", json={"operation": "1+1"}).status] += 1
+
+    clients = [threading.Thread(target=post_many) for _ in range(40)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+    assert answers == {202: 400}
+
+
+def test_when_all_inside_the_database_hang_further_requests_are_refused(app: Flask, own_postgres: Postgres) -> None:
+    answers: Counter[int] = Counter()
+
+    def ask() -> None:
+        answers[app.test_client().get("/tasks/").status_code] += 1
+
+    inside = [threading.Thread(target=ask) for _ in range(SLOTS)]
+    with psycopg.connect(own_postgres.url("backbeat")) as connection:
+        connection.execute("LOCK TABLE task")
+        for thread in inside:
+            thread.start()
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        eventually(lambda: connection.execute(waiting).fetchone() == (SLOTS,))
+        refused = app.test_client().get("/tasks/")
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        began = time.monotonic()
+        assert app.test_client().get("/tasks/").status_code == 503
+        assert app.test_client().get("/livez").status_code == 200
+        assert app.test_client().get("/operations/").status_code == 200
+        assert time.monotonic() - began < 0.5
+    for thread in inside:
+        thread.join()
+    assert answers == {200: SLOTS}
+
+
+@pytest.mark.usefixtures("context")
+def test_a_silent_server_is_left_when_the_time_is_up(own_postgres: Postgres) -> None:
+    connection = db.session.connection().connection.driver_connection
+    assert connection
+    with frozen(own_postgres):
+        began = time.monotonic()
+        with deadline(1), pytest.raises(OperationalError, match="has not answered within 1"):
+            db.session.execute(text("SELECT 1"))
+        assert connection.closed
+        db.session.rollback()
+        with pytest.raises(OperationalError):  # there is no other connection to be had
+            db.session.execute(text("SELECT 1"))
+        assert time.monotonic() - began < 6
+    db.session.rollback()
+
+
+@pytest.mark.usefixtures("context")
+def test_a_server_that_lives_ends_a_statement_that_takes_too_long() -> None:
+    assert db.session.scalar(text("SHOW statement_timeout")) == f"{STATEMENT_TIMEOUT}s"
+    db.session.execute(text("SET statement_timeout = '0.1s'"))
+    with pytest.raises(OperationalError) as raised:
+        db.session.execute(text("SELECT pg_sleep(5)"))
+    assert not raised.value.connection_invalidated
+
+
+@pytest.mark.usefixtures("context")
+def test_a_prepared_statement_that_the_server_does_not_know_ends_preparing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "prepares", True)
+    for _ in range(10):  # the driver prepares what comes again and again
+        db.session.execute(text("SELECT 1"))
+    # As behind a pooler: the driver does not see it.
+    db.session.execute(text("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"))
+    with pytest.raises(DBAPIError) as raised:
+        db.session.execute(text("SELECT 1"))
+    assert raised.value.connection_invalidated
+    assert failures.is_outage(raised.value)
+    db.session.rollback()
+    after = db.session.connection().connection.driver_connection
+    assert isinstance(after, Connection)
+    assert after.prepare_threshold is None
