@@ -83,7 +83,7 @@ def trial(target: Target) -> Trial:
     eventually(target.ready, within=RECOVERY)
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")
-    return Trial(target, Client(target.system.url, random.Random(seed)), random.Random(seed))
+    return Trial(target, Client(target.system.url, random.Random(seed), failing=0.15), random.Random(seed))
 
 
 @pytest.fixture

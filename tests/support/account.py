@@ -40,7 +40,8 @@ class Account:
 
     def recovery(self, accepted: Mapping[int, float], harmed_at: float) -> float:
         """Seconds from the harm until all that was accepted before it had finished."""
-        ends = (self.finished[task_id].timestamp() for task_id, at in accepted.items() if at < harmed_at)
+        before = (task_id for task_id, at in accepted.items() if at < harmed_at)
+        ends = (self.finished[task_id].timestamp() for task_id in before if task_id in self.finished)
         return max(0.0, max(ends, default=0.0) - harmed_at)
 
 

@@ -13,7 +13,9 @@ class Api:
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        return urllib3.request(method, self.url + path, headers=self.headers, json=body, timeout=20).json()
+        return urllib3.request(
+            method, self.url + path, headers=self.headers, json=body, timeout=20, retries=False
+        ).json()
 
     def get(self, path: str) -> Any:
         return self.call("GET", path)

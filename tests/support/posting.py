@@ -16,10 +16,11 @@ HANG = 20.0  # seconds after which an answer counts as never given
 class Client:
     """Posts tasks until it is told to stop, in batches and one by one, and notes what was accepted."""
 
-    def __init__(self, url: str, random_: random.Random, *, pause: float = 0.02) -> None:
+    def __init__(self, url: str, random_: random.Random, *, pause: float = 0.02, failing: float = 0.03) -> None:
         self.url = url
         self.random = random_
         self.pause = pause  # seconds between two posts, on average
+        self.failing = failing  # the share of the tasks whose first attempt fails
         self.accepted: dict[int, float] = {}  # by task: when its 202 arrived
         self.answers: Counter[str] = Counter()  # statuses and errors
         self.slowest = 0.0  # seconds
@@ -65,7 +66,7 @@ class Client:
     def _request(self) -> dict[str, Any]:
         priority = self.random.randrange(10)
         chance = self.random.random()
-        if chance < 0.03:
+        if chance < self.failing:
             return {"operation": "fault.fail_once", "priority": priority}
-        seconds = self.random.uniform(1, 3) if chance < 0.05 else self.random.uniform(0.003, 0.05)
+        seconds = self.random.uniform(1, 3) if chance < self.failing + 0.02 else self.random.uniform(0.003, 0.05)
         return {"operation": "fault.work", "params": {"seconds": seconds}, "priority": priority}

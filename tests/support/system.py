@@ -78,7 +78,8 @@ class System(Api):
         for process in self.processes:
             process.wait_until_ready()
         if self.serves:
-            urllib3.request("GET", f"{self.url}/livez")  # it listens before it has loaded the application
+            # It listens before it has loaded the application.
+            urllib3.request("GET", f"{self.url}/livez", timeout=60, retries=False)
 
     def supervise(self) -> None:
         """From now on what ends is started again."""
