@@ -31,7 +31,7 @@ from tests.support.http_server import Server, raw_server, serving
 from tests.support.lookups import looked_up
 from tests.support.processes import Process
 from tests.support.spellings import SPELLINGS, traces
-from tests.test_worker import finished, get, submit
+from tests.support.tasks import finished, get, submit
 
 MARKER = "mArKeR/0123+4567?89 ab%41c\"d'e&f<g>h\\nend=~"
 TOKEN = {"authorization": "Bearer ${secret:TOKEN}"}
