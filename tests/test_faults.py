@@ -89,7 +89,7 @@ def trial(target: Target) -> Trial:
 @pytest.fixture
 def on_postgresql(target: Target) -> Postgres:
     if target.postgres is None:
-        pytest.skip("SQLite is a file")
+        pytest.skip("SQLite is a file on one machine: it has no server, and one clock")
     return target.postgres
 
 
@@ -224,6 +224,7 @@ def test_a_worker_is_cut_from_the_database(trial: Trial) -> None:
 
 
 @faketime.needed
+@pytest.mark.usefixtures("on_postgresql")
 def test_the_clock_of_a_worker_steps(trial: Trial) -> None:
     for seconds in (-10, 300, -3600):
         trial.bend(f"{seconds} s", partial(stepped, trial.target.worker_clock, seconds), seconds=2)
@@ -231,6 +232,7 @@ def test_the_clock_of_a_worker_steps(trial: Trial) -> None:
 
 
 @faketime.needed
+@pytest.mark.usefixtures("on_postgresql")
 def test_the_clock_of_a_scheduler_steps(trial: Trial) -> None:
     for seconds in (-60, 300, MONTH):
         trial.bend(f"{seconds} s", partial(stepped, trial.target.scheduler_clock, seconds), seconds=2)

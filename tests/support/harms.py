@@ -70,7 +70,7 @@ def bends(target: Target) -> dict[str, Harm]:
         "a worker cut from Redis": target.redis_proxy.cut,
         "a worker's line to Redis stalled": target.redis_proxy.stalled,
     }
-    if faketime.LIBRARY.exists():
+    if target.postgres and faketime.LIBRARY.exists():  # what is on SQLite has one clock
         for what, clock in (("worker", target.worker_clock), ("scheduler", target.scheduler_clock)):
             for step, seconds in (("10 s back", -10), ("an hour back", -3600), ("5 min ahead", 300)):
                 found[f"a {what}'s clock {step}"] = partial(stepped, clock, seconds)
