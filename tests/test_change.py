@@ -15,8 +15,8 @@ from scheduler_app.services import dispatch
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.worker.status_writer import StatusWriter
 from tests.support.processes import Process, eventually
+from tests.support.tasks import finished, get, submit
 from tests.test_tasks_api import post, set_status
-from tests.test_worker import finished, get, submit
 
 Start = Callable[..., Process]
 LATER = "2040-01-01T00:00:00Z"
