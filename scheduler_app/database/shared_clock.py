@@ -49,7 +49,8 @@ class DatabaseClock:
         """Raises SQLAlchemyError when it has to be measured and the database does not answer."""
         if not self._shared:
             return datetime.now(UTC)
-        return datetime.fromtimestamp(self._monotonic() + self._current().database, UTC)
+        measure = self._current()  # which may take its time: the moment is read after it
+        return datetime.fromtimestamp(self._monotonic() + measure.database, UTC)
 
     def offset(self) -> float:
         """Seconds by which this machine's clock is ahead of the database's; raises as `now`."""
