@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -38,50 +39,72 @@ def web(start: Callable[..., Process]) -> str:
     return next(word for word in process.output.split() if word.startswith("http://"))
 
 
-def test_a_web_process_lives_while_postgresql_is_frozen(client: FlaskClient, web: str, own_postgres: Postgres) -> None:
-    answers: Counter[int] = Counter()
-    times: dict[str, list[float]] = {"/livez": [], "/readyz": [], "/tasks/": []}
-    ends = threading.Event()
-    http = urllib3.PoolManager(maxsize=40, timeout=60, retries=False)
+class Callers:
+    """Clients of a web process, and how long it took to answer them."""
 
-    def ask(method: str, path: str, **options: Any) -> int:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.http = urllib3.PoolManager(maxsize=40, timeout=60, retries=False)
+        self.answers: Counter[int] = Counter()  # to the posts
+        self.times: defaultdict[str, list[float]] = defaultdict(list)  # seconds, by path
+
+    def ask(self, method: str, path: str, **options: Any) -> int:
         began = time.monotonic()
-        status = http.request(method, web + path, **options).status
-        times[path].append(time.monotonic() - began)
+        status = self.http.request(method, self.url + path, **options).status
+        self.times[path].append(time.monotonic() - began)
         return status
 
-    def post_on() -> None:
-        while not ends.is_set():
-            answers[ask("POST", "/tasks/", json={"operation": "1+1"})] += 1
-            ends.wait(0.02)
+    @contextmanager
+    def posting(self, clients: int) -> Iterator[None]:
+        ends = threading.Event()
 
-    clients = [threading.Thread(target=post_on) for _ in range(20)]
-    for thread in clients:
-        thread.start()
-    eventually(lambda: answers[202] >= 100)
-    assert set(answers) == {202}
-    until = time.monotonic() + 22
-    with frozen(own_postgres):
+        def post_on() -> None:
+            while not ends.wait(0.02):
+                self.answers[self.ask("POST", "/tasks/", json={"operation": "1+1"})] += 1
+
+        threads = [threading.Thread(target=post_on) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            ends.set()
+            for thread in threads:
+                thread.join()
+
+    def probe(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
-            assert ask("GET", "/livez") == 200
-            if len(times["/livez"]) % 20 == 0:
-                ask("GET", "/readyz")
-            threading.Event().wait(0.02)
-        taken = {path: sorted(seconds) for path, seconds in times.items()}
-    before = answers[202]
-    eventually(lambda: answers[202] > before + 50)
-    ends.set()
-    for thread in clients:
-        thread.join()
-    assert set(answers) == {202, 503}
-    slowest = {path: seconds[-1] for path, seconds in taken.items()}
-    print({path: round(seconds, 3) for path, seconds in slowest.items()}, dict(answers))
-    assert taken["/livez"][len(taken["/livez"]) * 95 // 100] < 0.1
-    assert slowest["/livez"] < 0.5  # the machine has other work, too
-    assert slowest["/readyz"] < 1.2
+            for _ in range(20):
+                assert self.ask("GET", "/livez") == 200
+                threading.Event().wait(0.02)
+            self.ask("GET", "/readyz")
+
+
+def test_a_web_process_lives_while_postgresql_is_frozen(client: FlaskClient, web: str, own_postgres: Postgres) -> None:
+    callers = Callers(web)
+    with callers.posting(clients=20):
+        eventually(lambda: callers.answers[202] >= 100, within=60)
+        callers.probe(2)
+        assert set(callers.answers) == {202}
+        usual = p95(callers.times["/livez"])  # on this machine, whatever else it does
+        callers.times.clear()
+        with frozen(own_postgres):
+            callers.probe(22)
+            slowest = {path: max(seconds) for path, seconds in callers.times.items()}
+            alive = p95(callers.times["/livez"])
+        before = callers.answers[202]
+        eventually(lambda: callers.answers[202] > before + 50, within=60)
+    print(f"/livez usually {usual:.3f} s, then {alive:.3f} s; {slowest}; {dict(callers.answers)}")
+    assert set(callers.answers) == {202, 503}
+    assert alive < max(0.1, 2 * usual)
+    assert slowest["/readyz"] < 1 + 2 * usual
     assert slowest["/tasks/"] < 10
-    stored = {task["task_id"] for task in everything(client)}
-    assert len(stored) >= answers[202]
+    assert len(list(everything(client))) >= callers.answers[202]
+
+
+def p95(seconds: list[float]) -> float:
+    return sorted(seconds)[len(seconds) * 95 // 100]
 
 
 def everything(client: FlaskClient) -> Iterator[dict[str, Any]]:
@@ -115,12 +138,14 @@ def test_when_all_inside_the_database_hang_further_requests_are_refused(app: Fla
         answers[app.test_client().get("/tasks/").status_code] += 1
 
     inside = [threading.Thread(target=ask) for _ in range(SLOTS)]
-    with psycopg.connect(own_postgres.url("backbeat")) as connection:
+    url = own_postgres.url("backbeat")
+    # A transaction sees the sessions as they were at its first look: the one that looks has none.
+    with psycopg.connect(url) as connection, psycopg.connect(url, autocommit=True) as looking:
         connection.execute("LOCK TABLE task")
         for thread in inside:
             thread.start()
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        eventually(lambda: connection.execute(waiting).fetchone() == (SLOTS,))
+        eventually(lambda: looking.execute(waiting).fetchone() == (SLOTS,))
         refused = app.test_client().get("/tasks/")
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
         began = time.monotonic()

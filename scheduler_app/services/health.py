@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 Check = Callable[[], str]  # "ok", or what is wrong
 
-ANSWER_WITHIN = 0.9  # seconds for all checks, which run side by side
+ANSWER_WITHIN = 0.7  # seconds for all checks, which run side by side
 GIVEN_UP_AFTER = 5.0  # seconds that a check waits for the database; meanwhile there is no other of its part
 
 
