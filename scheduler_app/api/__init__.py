@@ -1,4 +1,4 @@
-"""The HTTP API: its specification, its blueprints and what holds for every request."""
+"""The HTTP API: its specification, its blueprints and the checks that every request passes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +20,7 @@ MAX_BODY = 4 * 1024 * 1024  # bytes
 DESCRIPTION = """Runs prioritised tasks and recurring schedules.
 
 Times are ISO 8601 with an offset and come back in UTC. Priority 0 is the most urgent, 9 the least. Delivery is at least
-once: an operation may be run again after a crash, so it should bear that.
+once: after a crash an operation may run a second time, so write it so that a second run does no harm.
 """
 INFO = {
     "description": DESCRIPTION,
@@ -36,7 +36,7 @@ WITH_KEY: dict[str, Any] = {
 
 
 class Id(IntegerConverter):
-    """As many digits as every database takes; a longer one is found nowhere."""
+    """At most 18 digits, which every database can hold. A longer number is answered with 404."""
 
     regex = r"\d{1,18}"
 
@@ -49,11 +49,11 @@ class Api(flask_smorest.Api):
         errors.register_error_handlers(self._app)
 
     def _register_responses(self) -> None:
-        # flask-smorest's own only say the status's name.
+        # flask-smorest's own responses only say the status's name.
         register_responses(self.spec)
 
     def _register_pagination_header(self) -> None:
-        """Pages are led to by a Link header; flask-smorest's own would only add a schema that nothing uses."""
+        """A Link header leads to the next page. flask-smorest's own header would add a schema that nothing uses."""
 
 
 def register_api(app: Flask) -> None:

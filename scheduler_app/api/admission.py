@@ -1,6 +1,7 @@
-"""How many requests may be inside the database at once, and for how long: one server that hangs must not stop all.
+"""Limits how many requests may use the database at once, and for how long.
 
-It is the same below every web server. One with more than SLOTS threads keeps some for the calls that need no database.
+A database that hangs must not block every thread. A web server with more than SLOTS threads then still has some for the
+calls that need no database. The limit is the same under every web server.
 """
 
 import threading
@@ -24,7 +25,7 @@ HELD = "backbeat.slot"
 
 
 class Admission:
-    """Around the whole application, because a request may still speak to the database after its answer is made."""
+    """Wraps the whole application, because a request may still use the database after its answer is made."""
 
     def __init__(self, app: Flask) -> None:
         self.wsgi_app: WSGIApplication = app.wsgi_app
@@ -40,7 +41,7 @@ class Admission:
                     self.slots.release()
 
     def enter(self) -> None:
-        """Under load a request waits for its turn; it is refused only when the server has kept all inside waiting."""
+        """Under load a request waits for its turn. It is refused when every request inside waits for the database."""
         if not _needs_database(request.endpoint):
             return
         while not self.slots.acquire(blocking=False):

@@ -1,4 +1,4 @@
-"""Answers as the specification shows them: each agrees with itself."""
+"""The example answers in the specification. The fields of each example agree with one another."""
 
 from typing import Any
 
@@ -38,8 +38,8 @@ WAITING_DETAIL = PENDING | {
     "waiting_for": {"reason": "turn", "priority": 5, "ahead": 3, "more_urgent": 0},
 }
 DETAILS = {
-    "success": {"summary": "one that has succeeded", "value": DETAIL},
-    "waiting": {"summary": "one that waits for its turn", "value": WAITING_DETAIL},
+    "success": {"summary": "a task that has succeeded", "value": DETAIL},
+    "waiting": {"summary": "a task that waits for its turn", "value": WAITING_DETAIL},
 }
 BATCH = {
     "tasks": [PENDING],

@@ -1,4 +1,4 @@
-"""Reads what a request brings, and refuses what no JSON parser should pass on."""
+"""Reads the body and the query of a request, and refuses JSON that the rest of the program could not handle."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class Blueprint(flask_smorest.Blueprint):
     ARGUMENTS_PARSER = BodyParser()
 
     def route(self, rule: str, **options: Any) -> Callable[[View], View]:
-        """As Flask's; a call that takes no query parameters refuses any."""
+        """Like Flask's. A call that takes no query parameters refuses a request that has some."""
         register = super().route(rule, **options)
         return lambda view: register(view if _takes_query(view) else _without_query(view))
 
@@ -58,7 +58,7 @@ def _without_query(view: View) -> View:
 
 
 def read_json(request: Request) -> Any:
-    """The body's JSON, or webargs' missing when there is none; raises what answers 400, 413 or 415."""
+    """The body's JSON, or webargs' `missing` without a body. Raises errors that are answered with 400, 413 or 415."""
     body = request.get_data(cache=True)
     if not body:
         return core.missing
@@ -77,7 +77,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _check(value: Any) -> None:
-    """Level by level, without recursion: depth, lone surrogates, and numbers that became infinite."""
+    """Refuses deep nesting, lone surrogates and infinite numbers. Goes level by level, without recursion."""
     level, depth = [value], 0
     while level:
         if depth > MAX_DEPTH:

@@ -1,4 +1,4 @@
-"""Who may call: with a key set, those who have it; without one, this machine's own programs and pages."""
+"""Who may call. With a key set: whoever sends it. Without one: only programs and pages of this machine."""
 
 import hmac
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ def _check_key() -> None:
 
 
 def _check_local() -> None:
-    """A page from elsewhere in this machine's browser must not reach us, neither by a rebound name nor by a form."""
+    """A foreign page in this machine's browser must not reach us, neither through DNS rebinding nor through a form."""
     if urlsplit(f"//{request.host}").hostname not in LOOPBACK:
         raise Forbidden("Without BACKBEAT_API_KEY only requests to this machine's loopback names are answered.")
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):

@@ -26,7 +26,7 @@ class Readiness(AnswerSchema):
     )
     checks = fields.Dict(
         metadata={
-            "description": "Each part: ok, or what is wrong.",
+            "description": "One entry per part: `ok`, or what is wrong with it.",
             "example": dict.fromkeys(("database", "broker", "migrations", "scheduler", "clocks"), "ok"),
         }
     )
@@ -37,7 +37,7 @@ class Readiness(AnswerSchema):
 def check_liveness() -> Any:
     """Is this process alive?
 
-    It answers, whatever else works or not.
+    It answers even when the database or Redis does not work.
     """
     return {"status": "ok"}
 
@@ -46,14 +46,14 @@ def check_liveness() -> Any:
 @blp.response(200, Readiness)
 @blp.alt_response(503, schema=Readiness, description="A part that is needed does not work.")
 def check_readiness() -> ResponseReturnValue:
-    """Can it do its work?
+    """Can this process do its work?
 
-    Looks at each part that it needs.
+    Checks each part that it needs.
     """
     checks = health.checks()
     wrong = {name for name, outcome in checks.items() if outcome != "ok"}
-    # A silent scheduler is no reason to send requests elsewhere: what is accepted now runs once there is one.
-    # Nor is a clock that is wrong: nothing goes by it.
+    # A silent scheduler is no reason to send requests elsewhere: a task accepted now runs once a scheduler is back.
+    # Nor is a wrong clock: no decision depends on it.
     if wrong - {"scheduler", "clocks"}:
         return {"status": "unavailable", "checks": checks}, 503
     return {"status": "degraded" if wrong else "ok", "checks": checks}

@@ -20,15 +20,16 @@ PARAMETER = {
     "in": "header",
     "name": "Idempotency-Key",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
-    "description": "Any text of yours. The same request with the same key, within 24 hours, is answered as the first"
-    " time (with `Idempotent-Replayed: true`) and creates nothing.",
+    "description": "Any text that you choose. A repeated request with the same key within 24 hours creates nothing:"
+    " it gets the answer of the first one, with `Idempotent-Replayed: true`.",
 }
 
 
 def idempotent(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Calls the view with `once`, a function. The view gives it the function that renders what was created.
+    """Calls the view with `once`, a function. The view calls it with a function that renders what was created.
 
-    It returns a Once, which the service keeps with what it creates; or None when the request has no key.
+    `once` returns a Once, which the service stores together with what it creates. It returns None when the request has
+    no key.
     """
 
     @wraps(view)

@@ -1,4 +1,4 @@
-"""/metrics, for Prometheus: read from the database and Redis when asked, so that any web process gives the same."""
+"""/metrics, for Prometheus. Each request reads the database and Redis, so every web process gives the same figures."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from scheduler_app.services import clocks, queues, schedulers, workers
 QUEUE_FIGURES = {
     "waiting": "Messages that wait for a worker.",
     "oldest_waiting_seconds": "How long the task at the head of the queue has been due.",
-    "running": "Tasks that a worker runs.",
+    "running": "Tasks that are running now.",
     "retrying": "Tasks that wait for their next attempt.",
     "dead_letters": "Tasks that ended in ERROR.",
 }
@@ -28,9 +28,9 @@ blp = Blueprint("metrics", __name__, description="For monitoring.")
 @blp.route("/metrics", methods=["GET"])
 @blp.response(200, {"type": "string"}, content_type="text/plain")
 def read_metrics() -> Response:
-    """Read the figures
+    """Read the metrics
 
-    Of queues, workers and schedulers, in Prometheus' text format. Any web process gives the same.
+    Figures about queues, workers and schedulers, in Prometheus' text format. Every web process gives the same figures.
     """
     return Response(generate_latest(Figures(clock())), content_type=CONTENT_TYPE_LATEST)
 
@@ -44,18 +44,26 @@ class Figures(Collector):
         count, oldest = schedulers.due(now=self.now)
         yield GaugeMetricFamily("backbeat_schedules_due", "Schedules whose time has come.", value=count)
         yield GaugeMetricFamily(
-            "backbeat_schedules_due_oldest_seconds", "How late the latest of them is.", value=oldest
+            "backbeat_schedules_due_oldest_seconds",
+            "How long the schedule that has waited longest has been due.",
+            value=oldest,
         )
-        yield GaugeMetricFamily("backbeat_workers", "Worker processes that live.", value=len(workers.find()))
+        yield GaugeMetricFamily(
+            "backbeat_workers", "Worker processes with a fresh heartbeat.", value=len(workers.find())
+        )
         yield self._clocks()
         yield from self._queues()
 
     def _schedulers(self) -> Iterator[Metric]:
         labels = ("host", "pid")
-        scanned = GaugeMetricFamily("backbeat_scheduler_last_scan_timestamp_seconds", "Its latest scan.", labels=labels)
-        took = GaugeMetricFamily("backbeat_scheduler_scan_seconds", "How long its latest scan took.", labels=labels)
+        scanned = GaugeMetricFamily(
+            "backbeat_scheduler_last_scan_timestamp_seconds", "When this scheduler last scanned.", labels=labels
+        )
+        took = GaugeMetricFamily("backbeat_scheduler_scan_seconds", "How long its last scan took.", labels=labels)
         lag = GaugeMetricFamily(
-            "backbeat_scheduler_lag_seconds", "How late the tasks that it created last were, at most.", labels=labels
+            "backbeat_scheduler_lag_seconds",
+            "The greatest delay among the tasks that its last scan with due schedules created.",
+            labels=labels,
         )
         for scheduler in schedulers.find():
             values = (scheduler.host, str(scheduler.pid))
@@ -66,7 +74,7 @@ class Figures(Collector):
         yield from (scanned, took, lag)
 
     def _clocks(self) -> Metric:
-        meaning = "Seconds by which the clock of its machine is ahead of the database's."
+        meaning = "How many seconds its machine's clock is ahead of the database's clock."
         family = GaugeMetricFamily("backbeat_clock_offset_seconds", meaning, labels=("kind", "host", "pid"))
         for kind, host, pid, offset in clocks.find(now=self.now):
             if offset is not None:

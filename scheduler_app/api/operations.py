@@ -14,6 +14,6 @@ blp = Blueprint("operations", __name__, url_prefix="/operations", description="W
 def list_operations() -> Any:
     """List operations
 
-    Each with what it does, the JSON Schema of its parameters, and how it is retried.
+    Each entry says what the operation does, how it is retried, and gives the JSON Schema of its parameters.
     """
     return operations.registered()

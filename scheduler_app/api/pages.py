@@ -1,4 +1,4 @@
-"""Lists come in pages; the Link header says where the next one is (RFC 8288)."""
+"""Lists come in pages. The Link header says where the next page is (RFC 8288)."""
 
 from urllib.parse import quote
 
@@ -7,7 +7,7 @@ from werkzeug.datastructures import MultiDict
 
 
 def next_page(cursor: int | None) -> dict[str, str]:
-    """The header that leads to the page that begins after `cursor`; none on the last page."""
+    """The header with the address of the page that begins after `cursor`. Empty on the last page."""
     if cursor is None:
         return {}
     arguments = MultiDict(request.args)

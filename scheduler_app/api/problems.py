@@ -1,4 +1,4 @@
-"""The error answers in the specification: one shape, and for each operation those that it can give."""
+"""The error answers in the specification. All have one shape; each operation lists the errors that it can give."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -15,12 +15,12 @@ MEANINGS = {
     HTTPStatus.BAD_REQUEST: "The body cannot be read as JSON.",
     HTTPStatus.UNAUTHORIZED: "The key is missing or wrong.",
     HTTPStatus.FORBIDDEN: "Without a key, only this machine's own programs and pages are answered.",
-    HTTPStatus.NOT_FOUND: "There is none with this id.",
+    HTTPStatus.NOT_FOUND: "Nothing has this id.",
     HTTPStatus.CONFLICT: "Its status does not allow that.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large; the message names the limit.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not sent as application/json.",
     HTTPStatus.UNPROCESSABLE_ENTITY: "The request is not valid; `errors` names what is wrong.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "What is needed to answer does not work; the same request can succeed later.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The database or Redis does not work now; the same request can succeed later.",
 }
 HEADERS = {
     status: {"headers": {name: {"description": meaning, "schema": {"type": "string"}}}}
@@ -47,14 +47,14 @@ class Problem(AnswerSchema):
     errors = fields.Dict(
         metadata={
             "optional": True,
-            "description": "All that is wrong with the request: by place (`json`, `query`, `headers`), then by field.",
+            "description": "All faults of the request, first by place (`json`, `query`, `headers`), then by field.",
             "example": ERRORS,
         }
     )
 
 
 class ErrorAnswers(BasePlugin):
-    """Adds to each operation the errors that follow from what it takes; a view only names those of its own."""
+    """Adds the errors that follow from an operation's inputs. A view only names the errors that are its own."""
 
     def __init__(self, *, keyed: bool) -> None:
         self.keyed = keyed
@@ -98,7 +98,7 @@ class ErrorAnswers(BasePlugin):
 
 
 def register_responses(spec: APISpec) -> None:
-    """Those that operations refer to by the status's name."""
+    """Registers the responses that operations refer to by the name of their status."""
     spec.components.schema("Problem", schema=Problem)
     for status, meaning in MEANINGS.items():
         response = _in_shape(status, {"description": meaning, **HEADERS.get(status, {})})
@@ -106,7 +106,7 @@ def register_responses(spec: APISpec) -> None:
 
 
 def _in_shape(status: HTTPStatus, response: Any) -> Any:
-    """An error that was only described has the one shape; a name refers to what has it already."""
+    """Gives an error that has only a description the common shape. A name refers to a response that has it already."""
     if status < HTTPStatus.BAD_REQUEST or isinstance(response, str):
         return response
     example = {"code": status.value, "status": status.phrase, "message": response["description"]}

@@ -1,4 +1,4 @@
-"""Each kind of rule, and each way to deal with what goes wrong, as requests that can be tried."""
+"""Example requests: one for each kind of rule, and one for late, overlapping and failed tasks. All can be sent."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ Examples = dict[str, dict[str, Any]]
 RULES: Examples = {
     "interval": {
         "summary": "every hour, twice",
-        "description": "Exact hours or days, counted from `start_at`, or from now on. They do not drift.",
+        "description": "Exact hours or days, counted from `start_at`, or from now. They do not drift.",
         "value": {"every_x_hours": 1, "schedule_x_times": 2},
     },
     "interval_from": {
         "summary": "every three days, from a given time on",
-        "description": "A day is 24 h, whatever the clocks do. With `every_x_hours` as well, the longer one counts.",
+        "description": "A day is always 24 h, even when clocks change. Of several intervals the longest counts.",
         "value": {"every_x_days": 3, "start_at": "2040-01-01T06:00:00Z", "end_at": "2040-12-31T00:00:00Z"},
     },
     "interval_minutes": {
         "summary": "every ten minutes",
-        "description": "At most once a minute.",
+        "description": "One minute is the shortest interval.",
         "value": {"every_x_minutes": 10},
     },
     "cron": {
         "summary": "working days at 07:30 in Bucharest",
-        "description": "Minute, hour, day of month, month, day of week. Where both day fields are given, either one"
-        " may match. It follows the local clock, through every change of it.",
+        "description": "Minute, hour, day of month, month, day of week. With both day fields given, a day that matches"
+        " either of them counts. The times follow the local clock, also when it changes to or from summer time.",
         "value": {"cron": "30 7 * * MON-FRI", "timezone": "Europe/Bucharest"},
     },
     "cron_name": {
@@ -54,8 +54,8 @@ RULES: Examples = {
 
 CONTROLS: Examples = {
     "careful": {
-        "summary": "never two at once, every missed time caught up, stop at the first failure",
-        "description": "`overlap`, `catch_up` and `pause_on_failure` together.",
+        "summary": "never two tasks at once, every missed time caught up, paused at the first failure",
+        "description": "`overlap`, `catch_up` and `pause_on_failure` in one schedule.",
         "value": {
             "cron": "0 * * * *",
             "overlap": "skip",

@@ -1,4 +1,4 @@
-"""Tasks that can be posted as they stand: one for each operation that is registered here, and each way to post one."""
+"""Example tasks that can be posted unchanged: one for each registered operation, and one for a later time."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ BY_TYPE: dict[str, Any] = {"string": "", "integer": 1, "number": 1.0, "boolean":
 
 
 class TaskExamples(BasePlugin):
-    """Puts them into the specification when the application is made: only then the operations are known."""
+    """Puts the examples into the specification when the application is made, since operations are known only then."""
 
     def __init__(self, *, port: int) -> None:
         self.port = port
@@ -27,12 +27,12 @@ class TaskExamples(BasePlugin):
 
 
 def task_examples(port: int) -> Examples:
-    """By name; the first is the one that is shown."""
+    """The examples by name. Swagger shows the first one."""
     others = [operation for operation in registered() if operation.name not in ("calculate", "http_request")]
     return {
         "calculate": _example("an arithmetic expression", operation="4+7"),
-        "later": _example("one for later", operation="4+7", run_at="2040-01-01T00:00:00Z", priority=9),
-        # This very server: it is there, and no harm comes of it.
+        "later": _example("a task for later", operation="4+7", run_at="2040-01-01T00:00:00Z", priority=9),
+        # The task calls this server itself: it surely runs, and a call of /livez does no harm.
         "http_request": _example(
             "an HTTP call", operation="http_request", params={"url": f"http://127.0.0.1:{port}/livez"}, max_retries=1
         ),
@@ -49,7 +49,7 @@ def _example(summary: str, **value: Any) -> dict[str, Any]:
 
 
 def _params(operation: Operation) -> dict[str, Any]:
-    """What it needs at least: each parameter's own example, else a value of its type."""
+    """The required parameters: each with its own example, else with a value of its type."""
     schema = json_schema(operation)
     return {name: _value(schema["properties"][name]) for name in schema.get("required", ())}
 

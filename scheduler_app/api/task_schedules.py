@@ -40,9 +40,9 @@ blp = Blueprint("task-schedules", __name__, url_prefix="/task-schedules", descri
 def create_schedule(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Create a schedule
 
-    Exactly one kind of rule: `every_x_days`, `every_x_hours`, `every_x_minutes` or several of these, of which the
-    longest counts; or `cron`; or `rrule`. The examples show each. The first task of an interval is due at `start_at`,
-    or at once; that of another rule at its first time.
+    Give exactly one kind of rule: an interval, `cron` or `rrule`. The examples show each. An interval is
+    `every_x_days`, `every_x_hours` or `every_x_minutes`; of several, the longest counts. The first task of an interval
+    is due at `start_at`, or at once without it. The first task of another rule is due at the rule's first time.
     """
     schedule = task_schedules.create(now=clock(), once=once(_created), **body)
     return schedule, _location(schedule)
@@ -59,7 +59,7 @@ def create_schedule(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str
 def list_schedules(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
     """List schedules, newest first
 
-    Follow `Link` for all of them.
+    To read all of them, follow the `Link` header from page to page.
     """
     schedules, following = task_schedules.find(**query)
     return list(schedules), next_page(following)
@@ -70,9 +70,9 @@ def list_schedules(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 @blp.arguments(RuleRequest, examples=RULES)
 @blp.response(200, UpcomingOut(many=True), example=answers.UPCOMING)
 def preview_rule(query: dict[str, Any], rule: dict[str, Any]) -> Any:
-    """Show the next times of a rule, without keeping it
+    """Show the next times of a rule without creating a schedule
 
-    In UTC and in the rule's zone. The rule is checked as for a schedule.
+    Each time is given in UTC and in the rule's zone. The rule is checked as a schedule's rule is.
     """
     return occurrences.preview(now=clock(), **query, **rule)
 
@@ -82,7 +82,7 @@ def preview_rule(query: dict[str, Any], rule: dict[str, Any]) -> Any:
 def get_schedule(task_schedule_id: int) -> Any:
     """Read a schedule
 
-    With its latest ten tasks, and the latest ten times that got none and why.
+    The answer has its latest ten tasks, and the latest ten times that got no task, with the reason.
     """
     return vars(task_schedules.get(task_schedule_id)) | {"tasks": task_schedules.latest_tasks(task_schedule_id)}
 
@@ -93,8 +93,8 @@ def get_schedule(task_schedule_id: int) -> Any:
 def change_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
     """Change a schedule
 
-    A changed rule counts from now: it does not make up for the past. For another kind of rule, set the fields of the
-    old one to null.
+    A changed rule counts from now: no tasks are created for its past times. To change to another kind of rule, also
+    set the fields of the old kind to null.
     """
     return task_schedules.change(task_schedule_id, now=clock(), **body)
 
@@ -104,7 +104,7 @@ def change_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
 def delete_schedule(task_schedule_id: int) -> None:
     """Delete a schedule
 
-    Its tasks stay, without schedule; those that have not begun run all the same.
+    Its tasks stay, without a schedule. Tasks that have not started yet still run.
     """
     task_schedules.remove(task_schedule_id)
 
@@ -115,7 +115,7 @@ def delete_schedule(task_schedule_id: int) -> None:
 def pause_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
     """Pause a schedule
 
-    It creates no tasks until it is resumed. The tasks that it has created go on.
+    It creates no tasks until it is resumed. Tasks that it has already created still run.
     """
     return task_schedules.pause(task_schedule_id, **body)
 
@@ -125,7 +125,7 @@ def pause_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
 def resume_schedule(task_schedule_id: int) -> Any:
     """Resume a schedule
 
-    It goes on from now: what fell in the pause is not caught up.
+    It goes on from now. Times during the pause are not caught up.
     """
     return task_schedules.resume(task_schedule_id, now=clock())
 
@@ -138,12 +138,13 @@ def resume_schedule(task_schedule_id: int) -> Any:
     example=answers.TRIGGERED,
     headers={"Location": {"description": "The task.", "schema": {"type": "string"}}},
 )
-@blp.alt_response(422, description="The Idempotency-Key is not valid, or taken by another request.")
+@blp.alt_response(422, description="The Idempotency-Key is not valid, or another request has used it.")
 @idempotent
 def trigger_schedule(task_schedule_id: int, once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Create a task of the schedule now
 
-    Whatever its rule, `overlap` and pause say. It does not count to `schedule_x_times`.
+    It does so at any time, even while the schedule is paused or a task of it runs. The task does not count towards
+    `schedule_x_times`.
     """
     task = occurrences.trigger(task_schedule_id, now=clock(), once=once(_triggered))
     return task, _task_location(task)
@@ -155,7 +156,8 @@ def trigger_schedule(task_schedule_id: int, once: MakeOnce) -> tuple[Any, dict[s
 def list_upcoming_times(query: dict[str, Any], task_schedule_id: int) -> Any:
     """Show the next times of a schedule
 
-    In UTC and in the schedule's zone; none while it is paused, and no more than `schedule_x_times` leaves.
+    Each time is given in UTC and in the schedule's zone. There are none while it is paused, and never more than
+    `schedule_x_times` still allows.
     """
     return occurrences.upcoming(task_schedule_id, **query)
 
@@ -168,8 +170,8 @@ def list_upcoming_times(query: dict[str, Any], task_schedule_id: int) -> Any:
 def backfill_schedule(body: dict[str, Any], task_schedule_id: int, once: MakeOnce) -> Any:
     """Create tasks for the past times of a schedule that have none
 
-    For the times in `[start, end)` of the rule as it is now, at most 1,000 a call, whatever `overlap` and pause say.
-    They do not count to `schedule_x_times`.
+    It uses the rule as it is now, and its times from `start` up to but not including `end`: at most 1,000 per call.
+    `overlap` and a pause do not hold it back. The tasks do not count towards `schedule_x_times`.
     """
     return occurrences.backfill(task_schedule_id, now=clock(), once=once(_backfilled), **body)
 

@@ -27,9 +27,9 @@ from scheduler_app.schemas.tasks import (
 from scheduler_app.services import control, tasks, waiting
 
 MAX_BATCH = 1_000
-LONG_AGO = "2001-01-01T00:00:00Z"  # an example that is tried as it stands finds nothing
+LONG_AGO = "2001-01-01T00:00:00Z"  # no task is that old: the examples change nothing when sent as they are
 
-blp = Blueprint("tasks", __name__, url_prefix="/tasks", description="Work to be done, and what became of it.")
+blp = Blueprint("tasks", __name__, url_prefix="/tasks", description="Units of work, and their outcomes.")
 
 LIST_OF_REQUESTS = {
     "required": True,
@@ -55,7 +55,7 @@ LIST_OF_REQUESTS = {
 def submit_task(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Post a task
 
-    It is committed when the answer comes, and runs as soon as its time has come and a worker is free.
+    When the answer comes, the task is committed. It runs as soon as it is due and a worker is free.
     """
     [task] = tasks.submit([body], now=clock(), once=once(_answer))
     return task, _location(task)
@@ -65,12 +65,12 @@ def submit_task(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, st
 @blp.doc(requestBody=LIST_OF_REQUESTS, parameters=[PARAMETER])
 @blp.arguments(BatchQuery, location="query")
 @blp.response(202, BatchOut, example=answers.BATCH)
-@blp.alt_response(422, description="None is valid, or not all with atomic; nothing was created.")
+@blp.alt_response(422, description="No task is valid, or `atomic` is set and one is not valid. Nothing was created.")
 @idempotent
 def submit_tasks(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
     """Post up to 1,000 tasks
 
-    The valid ones are created in one transaction, the others reported; with `atomic` all or none.
+    The valid tasks are created in one transaction, and the others are reported. With `atomic`, all are created or none.
     """
     valid, errors = _load_batch(read_json(request))
     if errors and (query["atomic"] or not valid):
@@ -94,8 +94,8 @@ def submit_tasks(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
 def list_tasks(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
     """List tasks, newest first
 
-    Follow `Link` for all of them. One call looks through 50,000 tasks at most, unless `status` or `task_schedule_id`
-    alone finds them: a page may be short, even empty, and have a next one.
+    To read all of them, follow the `Link` header from page to page. One call looks through at most 50,000 tasks, unless
+    `status` or `task_schedule_id` is the only filter. So a page may be short, or even empty, and still have a next one.
     """
     limit, cursor = query.pop("limit"), query.pop("cursor", None)
     found, following = tasks.find(query, limit=limit, cursor=cursor)
@@ -107,7 +107,7 @@ def list_tasks(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 def get_task(task_id: int) -> Any:
     """Read a task
 
-    `failures` has every attempt that failed. `waiting_for` says why a task that waits does not run yet.
+    `failures` lists every failed attempt. `waiting_for` says why a waiting task does not run yet.
     """
     task = tasks.get(task_id)
     waiting_for = waiting.reason(task, now=clock())
@@ -118,9 +118,9 @@ def get_task(task_id: int) -> Any:
 @blp.response(204)
 @blp.alt_response(409, description="It is no longer PENDING.")
 def delete_task(task_id: int) -> None:
-    """Delete a task that has not begun
+    """Delete a task that has not started
 
-    Only while it is PENDING. What has begun is kept, and can be cancelled instead.
+    Only a PENDING task can be deleted. A task that has started is kept; it can be cancelled instead.
     """
     tasks.remove(task_id)
 
@@ -130,9 +130,9 @@ def delete_task(task_id: int) -> None:
 @blp.response(200, TaskOut, example=answers.LATER)
 @blp.alt_response(409, description="It is neither PENDING nor RETRYING.")
 def change_task(body: dict[str, Any], task_id: int) -> Any:
-    """Change a task that waits
+    """Change a waiting task
 
-    A changed `run_at` or `priority` puts it at the end of its queue.
+    A changed `run_at` or `priority` puts the task at the end of its queue.
     """
     return control.change(task_id, now=clock(), **body)
 
@@ -143,8 +143,8 @@ def change_task(body: dict[str, Any], task_id: int) -> Any:
 def cancel_task(task_id: int) -> Any:
     """Cancel a task
 
-    One that waits is CANCELLED at once. One that runs is asked to stop, and interrupted when it does not: if it
-    succeeds all the same it is a SUCCESS, if it fails it is CANCELLED.
+    A waiting task becomes CANCELLED at once. A running task is asked to stop, and is interrupted if it does not. If it
+    still succeeds, it becomes SUCCESS; if it fails, it becomes CANCELLED.
     """
     return control.cancel(task_id, now=clock())
 
@@ -153,9 +153,9 @@ def cancel_task(task_id: int) -> Any:
 @blp.response(202, TaskOut, example=answers.PENDING)
 @blp.alt_response(409, description="It is neither in ERROR nor CANCELLED.")
 def retry_task(task_id: int) -> Any:
-    """Run a task again that is in ERROR or CANCELLED
+    """Run a task in ERROR or CANCELLED again
 
-    It is PENDING again, with all its attempts before it. The failures so far are kept.
+    It becomes PENDING, and its retries are counted from zero. The list of its failures is kept.
     """
     return control.retry(task_id, now=clock())
 
@@ -166,8 +166,8 @@ def retry_task(task_id: int) -> Any:
 def cancel_tasks(body: dict[str, Any]) -> dict[str, Any]:
     """Cancel many tasks, the oldest first
 
-    Those that the filters find among the tasks that wait or run, each as by `POST /tasks/{task_id}/cancel/`. Without
-    filters all are found: the oldest are cancelled.
+    The filters select among the waiting and running tasks; without filters, all are selected. The oldest, up to
+    `limit`, are cancelled as by `POST /tasks/{task_id}/cancel/`.
     """
     limit = body.pop("limit")
     return {"task_ids": control.cancel_matching(body, limit=limit, now=clock())}
@@ -179,8 +179,8 @@ def cancel_tasks(body: dict[str, Any]) -> dict[str, Any]:
 def retry_tasks(body: dict[str, Any]) -> dict[str, Any]:
     """Run many tasks again, the oldest first
 
-    Those that the filters find among the tasks in ERROR or CANCELLED, each as by `POST /tasks/{task_id}/retry/`.
-    Without filters all are found: the oldest are run again.
+    The filters select among the tasks in ERROR or CANCELLED; without filters, all are selected. The oldest, up to
+    `limit`, run again as by `POST /tasks/{task_id}/retry/`.
     """
     limit = body.pop("limit")
     return {"task_ids": control.retry_matching(body, limit=limit, now=clock())}

@@ -8,7 +8,7 @@ from scheduler_app.database import clock
 from scheduler_app.schemas.workers import QueueOut, WorkerOut
 from scheduler_app.services import queues, workers
 
-blp = Blueprint("workers", __name__, description="Who works, and what waits.")
+blp = Blueprint("workers", __name__, description="The workers, and the queues that they serve.")
 
 
 @blp.route("/workers/", methods=["GET"])
@@ -16,7 +16,7 @@ blp = Blueprint("workers", __name__, description="Who works, and what waits.")
 def list_workers() -> Any:
     """List workers
 
-    Each worker process whose heartbeat is fresh, with the tasks that it runs now.
+    All worker processes with a fresh heartbeat, each with the tasks that it is running.
     """
     return workers.find()
 
@@ -26,6 +26,6 @@ def list_workers() -> Any:
 def list_queues() -> Any:
     """List queues
 
-    One for each priority, the most urgent first, with what waits, runs and has failed.
+    One per priority, the most urgent first. Each says how many tasks wait, run and have failed.
     """
     return queues.find(now=clock())
