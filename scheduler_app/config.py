@@ -1,4 +1,4 @@
-"""Every setting once: its variable, default, meaning and check."""
+"""Every setting, defined in one place: its variable, default, meaning and check."""
 
 import math
 import os
@@ -24,7 +24,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class SettingsError(SystemExit):
-    """A setting is wrong: one line with the variable, its value and what is allowed, which ends the process."""
+    """A setting is wrong. It ends the process with one line: the variable, its value and what is allowed."""
 
 
 def _text(value: str) -> str:
@@ -105,7 +105,7 @@ def _reachable(value: str) -> tuple[IPv4Network | IPv6Network | str, ...]:
 def _network_or_host(text: str) -> IPv4Network | IPv6Network | str:
     with suppress(ValueError):
         return ip_network(text)
-    # A name that ends in a number would be an address, in one of its less usual spellings.
+    # A name that ends in a number is refused: resolvers read it as an address in an unusual spelling.
     if re.fullmatch(r"(?!(.*\.)?([0-9]+|0x[0-9a-f]*)\.?$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", text.lower()):
         return text.lower().rstrip(".")
     raise ValueError("`local`, networks, addresses or host names, separated by commas")
@@ -122,7 +122,7 @@ def _setting(variable: str, default: str, parse: Callable[[str], Any], meaning: 
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set from the environment; an empty variable counts as not set."""
+    """The settings from the environment. An empty variable counts as not set."""
 
     database_url: str = _setting(
         "DATABASE_URL",
@@ -142,14 +142,14 @@ class Settings:
         "HOST",
         "127.0.0.1",
         _text,
-        "address that the web process listens on; beyond loopback `BACKBEAT_API_KEY` is needed",
+        "address that the web process listens on; any but loopback needs `BACKBEAT_API_KEY`",
     )
     port: int = _setting("PORT", "8000", _integer(1, 65535), "port that the web process listens on")
     api_key: str = _setting(
         "BACKBEAT_API_KEY",
         "",
         _api_key,
-        "when set, every call but probes and docs needs `Authorization: Bearer <key>`",
+        "when set, every call except probes and docs must send `Authorization: Bearer <key>`",
         secret=True,
     )
     data_dir: Path = _setting(
@@ -162,7 +162,7 @@ class Settings:
         "BACKBEAT_PRIORITY_WEIGHTS",
         "512,256,128,64,32,16,8,4,2,1",
         _weights,
-        "share of starts that each priority, 0 to 9, gets while all have work",
+        "how the starts are shared among priorities 0 to 9 while all of them have tasks waiting",
     )
     web_processes: int = _setting("BACKBEAT_WEB_PROCESSES", "1", _integer(1, 64), "web processes of `make run`")
     worker_processes: int = _setting(
@@ -178,7 +178,7 @@ class Settings:
         "seconds that a stopping worker gives its running tasks to finish",
     )
     scan_interval: float = _setting(
-        "BACKBEAT_SCAN_INTERVAL", "1", _number(0.1, 60), "seconds between two scans of the scheduler for what is due"
+        "BACKBEAT_SCAN_INTERVAL", "1", _number(0.1, 60), "seconds between two scans of the scheduler for due times"
     )
     retention_days: int = _setting(
         "BACKBEAT_RETENTION_DAYS", "30", _integer(1, 36500), "days that a finished task is kept"
@@ -190,14 +190,14 @@ class Settings:
         "BACKBEAT_HTTP_ALLOW",
         "",
         _reachable,
-        "what tasks may call beside public addresses: networks, addresses or host names, separated by commas, "
-        "or `local` for all that is loopback or private; `make run` without a key sets that",
+        "targets that tasks may call in addition to public addresses: networks, addresses or host names, separated by "
+        "commas, or `local` for all loopback and private addresses; `make run` without a key sets `local`",
     )
     secrets_file: Path | None = _setting(
         "BACKBEAT_SECRETS_FILE",
         "",
         _file,
-        "JSON file of the secrets that tasks name as `${secret:NAME}`, which its owner alone can read; workers need it",
+        "JSON file with the secrets that tasks name as `${secret:NAME}`; only its owner may read it; workers need it",
     )
 
     @classmethod
@@ -215,7 +215,7 @@ class Settings:
     def load(cls) -> Self:
         """The settings of this process: its environment first, then `.env` in the working directory.
 
-        Names variables that look like a setting and are none on standard error.
+        Variables that look like a setting but are none are named on standard error.
         """
         environ = environment()
         for line in unknown(environ):
@@ -228,7 +228,7 @@ def environment() -> dict[str, str]:
 
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
-    """One line for each variable that begins as ours do and is no setting: a typing error would go unnoticed."""
+    """One line for each variable that has our prefix but is no setting. Else a typing error would go unnoticed."""
     known = [f.metadata["variable"] for f in fields(Settings)]
     lines = []
     for name in sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
