@@ -1,4 +1,4 @@
-"""How due work reaches a worker: Dramatiq's own Redis layout, filled in bulk and pulled by weight."""
+"""How due tasks reach a worker: in Dramatiq's own Redis layout, published in bulk and pulled by weight."""
 
 from scheduler_app.broker.breaker import NotAsked
 from scheduler_app.broker.consumer import WorkerBroker

@@ -1,4 +1,4 @@
-"""A server that hangs costs a few threads one timeout each, not every request."""
+"""When Redis hangs, a few threads wait for one timeout each. The other requests are refused at once."""
 
 import logging
 import threading
@@ -10,17 +10,17 @@ import redis
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 2  # calls under way; Redis takes one at a time, and a thread that waits for a hanging one serves nobody
-PATIENCE = 0.1  # seconds that a call may be under way before no other one is made beside it
+AT_ONCE = 2  # calls under way; Redis serves one at a time, and a thread that waits for a hanging Redis serves nobody
+PATIENCE = 0.1  # seconds; once a call takes longer, no other call is begun beside it
 PAUSE = 3.0  # seconds without a call after one has timed out
 
 
 class NotAsked(redis.TimeoutError):
-    """Redis does not answer others, so it was not asked."""
+    """Redis was not asked, because it does not answer earlier calls."""
 
 
 class Breaker:
-    """Lets calls through while they are answered. Any number of threads may share it.
+    """Lets calls through as long as Redis answers. Any number of threads may share it.
 
     A refused connection costs no time, so only timeouts count.
     """
@@ -32,7 +32,7 @@ class Breaker:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Around one round trip. Raises NotAsked when it is not to be made."""
+        """Wraps one round trip. Raises NotAsked when Redis hangs, so that the round trip is not made."""
         began = self._enter()
         try:
             yield
@@ -48,7 +48,7 @@ class Breaker:
             while len(self._under_way) >= AT_ONCE and not self._hangs():
                 self._changed.wait(PATIENCE)
             if self._hangs():
-                raise NotAsked("no answer to what was asked before")
+                raise NotAsked("earlier calls got no answer")
             began = time.monotonic()
             self._under_way.append(began)
             return began

@@ -1,4 +1,4 @@
-"""Connections to Redis that wait for a known time, the Lua scripts, and how much goes over at once."""
+"""Connections to Redis with known timeouts, the Lua scripts, and the size of a batch."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -16,8 +16,8 @@ BATCH = 1000  # messages or ids that one round trip carries
 
 
 def connect(url: str, *, retries: int, timeout: float) -> redis.Redis:
-    """A client that waits for so many seconds for an answer."""
-    # redis-py's own defaults would wait for minutes, and a web request with them. A timeout is never tried again.
+    """A client that waits `timeout` seconds for an answer."""
+    # With redis-py's own defaults a web request could wait for minutes. After a timeout it does not try again.
     retry = Retry(NoBackoff(), retries, supported_errors=(redis.ConnectionError,))
     return redis.Redis.from_url(url, socket_connect_timeout=min(1, timeout), socket_timeout=timeout, retry=retry)
 
@@ -25,8 +25,8 @@ def connect(url: str, *, retries: int, timeout: float) -> redis.Redis:
 def script(client: redis.Redis, name: str) -> Script:
     """The script in the file of that name.
 
-    One that begins with `#!lua flags=allow-oom` also writes while Redis is full: it frees memory, or takes next to
-    none.
+    A script that begins with `#!lua flags=allow-oom` may also write while Redis is full. Such a script frees memory, or
+    takes almost none.
     """
     return client.register_script(Path(__file__).with_name(f"{name}.lua").read_bytes())
 

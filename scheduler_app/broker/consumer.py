@@ -1,4 +1,4 @@
-"""The broker of a worker process, and its consumers, which here never fetch: FairQueue does, for all queues at once."""
+"""The broker of a worker process, and its consumers. They never fetch: FairQueue fetches for all queues at once."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ from scheduler_app.broker.pulled import Pulled
 
 
 class WorkerBroker(PriorityBroker):
-    """Keeps the books of what this process has pulled."""
+    """Also keeps track of the messages that this process has pulled."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -25,7 +25,7 @@ class WorkerBroker(PriorityBroker):
 
 
 class AckConsumer(Consumer):
-    """Settles what was pulled from its queue, and keeps the heartbeat fresh while every thread is busy."""
+    """Settles the messages of one queue, and keeps the heartbeat fresh while every thread is busy."""
 
     def __init__(self, broker: WorkerBroker, queue_name: str, tick: float) -> None:
         self.broker = broker
@@ -50,9 +50,9 @@ class AckConsumer(Consumer):
         self.settle(self.broker.requeue, *map(_id, messages))
 
     def settle(self, command: Callable[..., Any], *ids: str) -> None:
-        # When Redis is away this is not repeated: Dramatiq would hold the thread, and a worker's stop, until it is
-        # back. The id stays in this process's ack set without being held, so FairQueue gives the message back as soon
-        # as Redis answers, or maintenance does, once the process has ended.
+        # While Redis is away this is not repeated: that would block the thread, and a stopping worker, until Redis is
+        # back. The id stays in this process's ack set without being held. So FairQueue gives the message back as soon
+        # as Redis answers. If the process ends first, maintenance gives it back.
         self.books.release(self.queue_name, ids)
         try:
             command(self.queue_name, *ids)

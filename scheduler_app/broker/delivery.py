@@ -1,4 +1,4 @@
-"""What is sent to a worker: which attempt of which task."""
+"""The message that a worker gets. It says which attempt of which task to run."""
 
 from json import JSONEncoder
 from typing import NamedTuple
@@ -9,7 +9,7 @@ _json = JSONEncoder(separators=(",", ":"))
 
 
 class GiveBack(Retry):
-    """Raised by an actor: not done, so the message goes back to its queue instead of being acknowledged.
+    """Raised by an actor that has not done its task. The message goes back to its queue and is not acknowledged.
 
     Dramatiq logs no traceback for a Retry.
     """
@@ -28,7 +28,7 @@ class Delivery(NamedTuple):
         return message_id(self.task_id, self.claims)
 
     def encode(self, timestamp: int) -> str:
-        """The Dramatiq message; timestamp is in milliseconds. Like Message.encode at a third of the time."""
+        """The Dramatiq message; `timestamp` is in milliseconds. Takes a third of the time of Message.encode."""
         return _json.encode(
             {
                 "queue_name": queue_name(self.priority),

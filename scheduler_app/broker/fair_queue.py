@@ -1,4 +1,4 @@
-"""The work queue of a worker process: it pulls from Redis what idle threads can start now, and hoards nothing."""
+"""The work queue of a worker process. It pulls from Redis only as many messages as idle threads can start now."""
 
 import logging
 import random
@@ -25,18 +25,18 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POLL = 1.0  # seconds between looks at Redis when no wake-up comes, and between tries while it is away
-LOOKAHEAD = 0.02  # seconds of work that may be fetched beyond what the idle threads take,
-SHORT = 0.05  # while tasks take less than so many seconds
+LOOKAHEAD = 0.02  # seconds of work that may be fetched beyond what the idle threads take, while tasks are short
+SHORT = 0.05  # seconds; tasks that take less are short
 MOST_DONE = 1_000  # messages that one pull acknowledges
-STALLED = 0.25  # seconds that fetched work may wait before other workers get it
+STALLED = 0.25  # seconds that fetched messages may wait before they go back for other workers
 
 
 class FairQueue(Queue[Any]):
-    """Takes the place of Dramatiq's work queue, which consumers fill with what they prefetch.
+    """Replaces Dramatiq's work queue, which consumers fill with the messages that they prefetch.
 
-    First in, first out, without Dramatiq's heap: the messages come in the order in which they were chosen by weight.
+    First in, first out, without Dramatiq's heap: Redis has already put the messages in order, by weight.
 
-    Whichever idle thread finds it empty fetches for all idle threads; the others wait for what that brings.
+    An idle thread that finds the queue empty fetches for all idle threads. The others wait for the result.
     """
 
     def __init__(self, broker: WorkerBroker, worker: dramatiq.Worker) -> None:
@@ -44,16 +44,16 @@ class FairQueue(Queue[Any]):
         self.broker = broker
         self.books = broker.books
         self.worker = worker
-        self.consumers: dict[str, ConsumerThread] = {}  # by queue; empty until it may pull
+        self.consumers: dict[str, ConsumerThread] = {}  # by queue; empty until the queue may pull
         self.closed = False
         self.away = False  # Redis does not answer
-        self.idle = 0  # threads in get
-        self.fetching = False  # one of them asks Redis
-        self.more = True  # Redis may have more than was fetched
+        self.idle = 0  # number of threads inside `get`
+        self.fetching = False  # whether one of them is asking Redis
+        self.more = True  # whether Redis may have more messages than were fetched
         self.next_poll = 0.0
         self.taken_at = 0.0
-        self.thread = threading.local()  # started_at: when it got its item; reserved: the one that it gets next
-        self.task_time = 1.0  # seconds that a task takes, as of late
+        self.thread = threading.local()  # started_at: when it got its item; reserved: the item that it gets next
+        self.task_time = 1.0  # seconds that recent tasks took
         self.wake_up = WakeUp(
             broker.client,
             broker.namespace,
@@ -63,14 +63,14 @@ class FairQueue(Queue[Any]):
         )
 
     def open(self) -> None:
-        """From now on it pulls. Every consumer must be there: what is pulled is acknowledged through them."""
+        """Starts to pull. Every consumer must exist by now, since pulled messages are acknowledged through them."""
         with self.not_empty:
             self.consumers = self.worker.consumers
             self.not_empty.notify_all()
         self.wake_up.start()
 
     def close(self) -> None:
-        """No further pull; what no thread has taken goes back."""
+        """Stops pulling, and gives back the messages that no thread has taken."""
         with self.not_empty:
             self.closed = True
             self.not_empty.notify_all()
@@ -78,7 +78,7 @@ class FairQueue(Queue[Any]):
         self.give_back()
 
     def acknowledge_all(self) -> None:
-        """For a worker that ends; while Redis is away, what is done is left to be found done."""
+        """For a worker that ends. While Redis is away it does nothing: another worker will find those tasks done."""
         while self.books.any_done() and not self.away:
             self._pull(0)
 
@@ -88,12 +88,12 @@ class FairQueue(Queue[Any]):
             self.not_empty.notify()
 
     def doubt(self) -> None:
-        """Redis may have been restarted, and have lost what it was told in its last second."""
+        """Call this when Redis may have been restarted, and may have lost its last second of writes."""
         self.books.in_doubt = True
         self.wake()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        if not block:  # as a stopping worker drains it: only what is here
+        if not block:  # a stopping worker drains the queue: it gets only what is here
             return super().get(block=False)
         if reserved := self.take_reserved():
             self.thread.started_at = self.taken_at = time.monotonic()
@@ -104,13 +104,13 @@ class FairQueue(Queue[Any]):
                 self._wait_for_work(time.monotonic() + (POLL if timeout is None else timeout))
             finally:
                 self.idle -= 1
-            if self.more:  # this thread may have been the one to fetch
+            if self.more:  # perhaps this thread was to fetch; another must do it now
                 self.not_empty.notify()
             self.thread.started_at = self.taken_at = time.monotonic()
             return self._get()
 
     def reserve(self) -> MessageProxy | None:
-        """The message that this thread gets next, if one is here that no other thread has taken."""
+        """Sets a message aside for this thread to get next. None when no message is here."""
         if self.closed:
             return None
         with suppress(Empty):
@@ -127,7 +127,7 @@ class FairQueue(Queue[Any]):
         super().task_done()
 
     def tidy(self) -> None:
-        """While all threads are at long tasks: what was fetched ahead goes to other workers, what is done is told."""
+        """While long tasks occupy all threads: acknowledges what is done, and gives back what was fetched ahead."""
         if self.books.any_done() and time.monotonic() - self.taken_at > STALLED:
             self._pull(0)
         if self.qsize() and time.monotonic() - self.taken_at > STALLED:
@@ -154,7 +154,7 @@ class FairQueue(Queue[Any]):
                 self.not_empty.wait(min(deadline, self.next_poll) - now)
 
     def _fetch(self) -> None:
-        # The flag goes down before Redis is asked, so that a wake-up meanwhile is not lost.
+        # The flag is cleared before Redis is asked, so that a wake-up in the meantime is not lost.
         self.fetching, self.more = True, False
         wanted = self.idle + self._ahead()
         self.mutex.release()
@@ -176,7 +176,7 @@ class FairQueue(Queue[Any]):
         return min(4 * threads, int(threads * LOOKAHEAD / self.task_time)) if self.task_time < SHORT else 0
 
     def _pull(self, count: int) -> list[MessageProxy]:
-        """Fetches at most so many messages, and acknowledges what is done."""
+        """Fetches at most `count` messages, and acknowledges the finished ones."""
         done = self.books.take_done(MOST_DONE)
         try:
             if self.books.in_doubt:
@@ -205,11 +205,15 @@ class FairQueue(Queue[Any]):
         return message
 
     def _settle_doubts(self) -> None:
-        """Gives back what Redis counts as ours and no thread here has: its pull or its acknowledgement got lost."""
+        """Gives back messages that Redis counts as ours but no thread here has.
+
+        Their pull was carried out but its reply was lost, or their acknowledgement was lost.
+        """
         self.books.in_doubt = False
-        self.broker.ping()  # once Redis answers this, a pull that had timed out has been carried out, too
+        self.broker.ping()  # once Redis answers this, it has also carried out any pull that had timed out here
         for queue_name in self.consumers:
-            # The ack set is read first: what is acknowledged in between is no longer in it, so it is not given back.
+            # The held messages are read last: a message that is pulled in between is held, so it is not given back.
+            # One that is acknowledged in between is no longer in the ack set, so requeue leaves it alone.
             lost = self.broker.pulled(queue_name) - self.books.held(queue_name)
             if lost:
                 self.broker.requeue(queue_name, *lost)
@@ -229,7 +233,7 @@ class FairScheduling(dramatiq.Middleware):
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         while not all(thread.consumer for thread in worker.consumers.values()):
-            time.sleep(0.001)  # their threads are just starting
+            time.sleep(0.001)  # the consumers' threads are just starting
         self.queue.open()
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:

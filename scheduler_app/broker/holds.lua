@@ -1,4 +1,4 @@
--- holds(KEYS = {namespace}, ARGV = {queue, id, queue, id, ...}) -> for each pair 1 if its message waits or runs, else 0
+-- holds(KEYS = {namespace}, ARGV = {queue, id, queue, id, ...}) -> per pair 1 if its message waits or runs, else 0
 
 local held = {}
 for i = 1, #ARGV, 2 do

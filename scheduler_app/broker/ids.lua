@@ -1,6 +1,7 @@
 -- ids(KEYS = {namespace}, ARGV = {queue, cursor}) -> {next cursor, {id, id, ...}}
 --
--- HSCAN over the queue's messages without the messages: NOVALUES is younger than the oldest server that we support.
+-- Scans the queue's hash of messages and returns only their ids. HSCAN's own NOVALUES would do that, but the oldest
+-- server that we support does not know it.
 
 local page = redis.call('hscan', KEYS[1] .. ':' .. ARGV[1] .. '.msgs', ARGV[2], 'count', 1000)
 local ids = {}

@@ -1,7 +1,8 @@
-"""Finds messages that stand in no list, and puts them back: a list can be lost while its messages stay.
+"""Finds messages that are in no list, and puts them back. A list can be lost while its messages stay.
 
-A queue's messages are in a hash. Its list, or the ack set of the worker that pulled it, names each of them. What
-neither names, no worker would ever get, and publishing it again does nothing, as the hash still has it.
+A hash has the messages of a queue. The queue's list names each message that waits, and the ack set of a worker names
+each message that it has pulled. No worker would ever get a message that neither names. Publishing it again would do
+nothing, because the hash still has it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,8 +12,8 @@ import redis
 
 from scheduler_app.broker.connection import batches, script
 
-SLICE = 100_000  # messages that are looked for at once: some ten megabytes
-PAGE = 5_000  # ids that one look into a list brings: Redis serves nobody else meanwhile
+SLICE = 100_000  # messages that are searched for at once: some ten megabytes
+PAGE = 5_000  # ids per read of a list: Redis serves nobody else during a read
 
 
 class Lists:
@@ -27,11 +28,11 @@ class Lists:
         self._ids = script(client, "ids")
 
     def restore(self) -> int:
-        """Puts back what no list has; returns how many messages. Cheap when nothing is missing."""
+        """Puts back the messages that no list has, and returns how many. Cheap when nothing is missing."""
         return sum(self._restore(queue) for queue, missing in self.missing().items() if missing)
 
     def missing(self) -> dict[str, int]:
-        """How many of each queue's messages stand in no list. Exact: nothing moves while Redis counts."""
+        """How many messages of each queue are in no list. Exact, because nothing moves while Redis counts."""
         with self.client.pipeline(transaction=False) as pipeline:
             for queue in self.queues:
                 self._relist(keys=[self.namespace], args=[self.process, queue], client=pipeline)
@@ -48,7 +49,7 @@ class Lists:
         return restored
 
     def _messages(self, queue: str) -> Iterator[set[bytes]]:
-        """The ids of all messages, in slices, so that a million of them are no burden."""
+        """The ids of all messages, in slices, so that a million of them do not fill the memory."""
         ids: set[bytes] = set()
         cursor = None
         while cursor != b"0":
@@ -59,7 +60,7 @@ class Lists:
                 ids = set()
 
     def _unlisted(self, queue: str, ids: set[bytes]) -> set[bytes]:
-        """Which of them stand in no list. It looks twice: what moves during the first look, the second one sees."""
+        """Which of these ids are in no list. It looks twice: the second look sees what moved during the first."""
         for _ in range(2):
             for page in self._waiting(queue):
                 ids.difference_update(page)
@@ -67,7 +68,7 @@ class Lists:
         return ids
 
     def _waiting(self, queue: str) -> Iterator[list[Any]]:
-        # From the tail to the head: what workers take from the head meanwhile moves nothing that is yet to be read.
+        # From the tail to the head: workers take from the head meanwhile, which does not move the ids still to be read.
         last = -1
         while page := self.client.lrange(f"{self.namespace}:{queue}", last - PAGE + 1, last):
             yield page

@@ -3,19 +3,20 @@
 --   -> 1, or 0 when it skipped a round
 --
 -- Gives back what dead workers had pulled, and deletes old dead letters, as Dramatiq's own maintenance would. All
--- times are Redis' own. Of each set it takes no more than a part at once: the rest is for the next round.
+-- times are by Redis' clock. It takes at most `part` entries of each set, and leaves the rest to the next round.
 --
--- When Redis, or whoever calls this, has stood still, or Redis' clock was set, every heartbeat may look old: the
--- workers get a round to renew them. When the last round was stands in $namespace:__maintained__.
+-- After a freeze of Redis or of the caller, or after Redis' clock was set, every heartbeat may look old. Then it skips
+-- a round, in which the workers renew them. The time of the last round is in $namespace:__maintained__.
 
 local namespace, timeout, life = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local heartbeats, maintained = namespace .. ':__heartbeats__', namespace .. ':__maintained__'
 local part = 1000
-local forgotten = 3600 * 1000 -- a dead worker stays known so long: it may have pulled from queues that are not ours
+local forgotten = 3600 * 1000 -- for so long a dead worker stays known: it may have pulled from queues that are not ours
 local time = redis.call('time')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) -- milliseconds
 
--- Such a heartbeat would look young for too long. It is of before Redis' clock was set back, or of a foreign clock.
+-- A heartbeat in the future would look fresh for too long. It is from before Redis' clock was set back, or was written
+-- by another clock.
 for _, worker in ipairs(redis.call('zrangebyscore', heartbeats, string.format('(%d', now), '+inf')) do
   redis.call('zadd', heartbeats, now, worker)
 end

@@ -1,18 +1,18 @@
-"""Tells whether Redis still has all that it was given."""
+"""Tells whether Redis still has everything that was written to it."""
 
 from uuid import uuid4
 
 import redis
 
-# A check that was overtaken, by another or by the loss of the marker, must not leave its mark.
+# A check must not leave its mark if another check has begun meanwhile, or if the marker was lost meanwhile.
 _MARK = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('set', KEYS[1], ARGV[2]) end"
 
 
 class Marker:
-    """A key of ours that names the run of the server in which all that waits was last known to be there.
+    """A key in Redis that names a run of the server: the run in which a check last found all waiting messages.
 
-    The key is gone when the data is gone, and names another run when the server was started again: then what it was
-    told in its last second may be gone. Every method may raise RedisError.
+    If Redis has lost its data, the key is lost too. If Redis was restarted, the key names the run before, and the last
+    second of writes may be lost. Every method may raise RedisError.
     """
 
     def __init__(self, client: redis.Redis, namespace: str) -> None:
@@ -24,7 +24,7 @@ class Marker:
         return bool(self.client.get(self.key) == self._run())
 
     def begin(self) -> tuple[bytes, bytes]:
-        """Before a check of what is there; what it returns goes to end."""
+        """Call this before a check. Pass what it returns to `end`."""
         token, run = uuid4().hex.encode(), self._run()
         self.client.set(self.key, token)
         return token, run

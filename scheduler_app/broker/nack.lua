@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- nack(KEYS = {namespace}, ARGV = {worker, queue, id})
 --
--- Moves what the worker has pulled to the queue's dead letters, exactly as Dramatiq's own nack would.
+-- Moves a message that the worker has pulled to the queue's dead letters, exactly as Dramatiq's own nack would.
 
 local list, id = KEYS[1] .. ':' .. ARGV[2], ARGV[3]
 local acks = KEYS[1] .. ':__acks__.' .. ARGV[1] .. '.' .. ARGV[2]

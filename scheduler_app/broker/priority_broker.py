@@ -1,4 +1,4 @@
-"""Dramatiq's Redis broker with a queue a priority, bulk publishing and pulling by weight."""
+"""Dramatiq's Redis broker with one queue per priority, publishing in bulk and pulling by weight."""
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,17 +18,17 @@ from scheduler_app.broker.lists import Lists
 from scheduler_app.broker.marker import Marker
 from scheduler_app.config import PRIORITIES
 
-ANY_OPERATION = "*"  # name of the actor, if one is declared, that gets what no other actor is declared for
+ANY_OPERATION = "*"  # name of the actor, if declared, that gets the messages for operations without an actor
 DEFAULT_WEIGHTS = tuple(2.0 ** (9 - priority) for priority in PRIORITIES)
-MAX_AHEAD = 10_000  # messages of a queue that are looked through for one: less than a millisecond of Redis' time
+MAX_AHEAD = 10_000  # messages of a queue that a search for one looks at: it takes Redis less than a millisecond
 HEARTBEAT_TIMEOUT = 15_000  # milliseconds without a heartbeat after which a worker's messages are given back
-LONG = 5.0  # seconds that a worker or a duty of the scheduler waits for an answer,
-SHORT = 1.0  # a request,
-PROBE = 0.5  # and a probe
+LONG = 5.0  # seconds that a worker or a duty of the scheduler waits for an answer
+SHORT = 1.0  # seconds that a request waits
+PROBE = 0.5  # seconds that a probe waits
 
 
 class Place(NamedTuple):
-    """How many messages wait before one, as far as its priority goes, and more urgent ones."""
+    """How many messages wait before a given one, in its own queue and in more urgent queues."""
 
     ahead: int  # in its queue; MAX_AHEAD at most
     more_urgent: int
@@ -37,8 +37,8 @@ class Place(NamedTuple):
 class PriorityBroker(RedisBroker):
     """Its keys are Dramatiq's own, so that other Dramatiq tools work on them. Every method may raise RedisError.
 
-    No middleware of Dramatiq's is used: retries, time limits and delays live in the task table. None of Dramatiq's
-    commands either: they go by the caller's clock, and Redis refuses them while it is full.
+    It uses no middleware of Dramatiq, because retries, time limits and delays live in the task table. It uses none of
+    Dramatiq's commands: they depend on the caller's clock, and Redis refuses them while it is full.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class PriorityBroker(RedisBroker):
             self.emit_after("declare_queue", queue_name)
 
     def get_actor(self, actor_name: str) -> "dramatiq.Actor[Any, Any]":
-        """An operation that this worker does not know goes to the actor ANY_OPERATION, which can say so in its task.
+        """Sends a message for an unknown operation to the actor ANY_OPERATION, which records the error in the task.
 
-        Without such an actor it would end in Dramatiq's dead letters, and the task would wait for ever.
+        Without that actor the message would become a dead letter of Dramatiq, and the task would wait for ever.
         """
         try:
             return super().get_actor(actor_name)
@@ -88,9 +88,9 @@ class PriorityBroker(RedisBroker):
             return super().get_actor(ANY_OPERATION)
 
     def publish(self, items: Iterable[Delivery]) -> int:
-        """Sends them, a thousand a round trip; returns how many were new. What is still in Redis is not sent again.
+        """Sends the items, a thousand per round trip. Returns how many were new: what Redis still has stays as it is.
 
-        Raises NotAsked while Redis does not answer others, and OutOfMemoryError while it is full.
+        Raises NotAsked while earlier calls get no answer from Redis, and OutOfMemoryError while it is full.
         """
         timestamp = current_millis()
         parts = ((queue_name(item.priority), item.message_id, item.encode(timestamp)) for item in items)
@@ -103,9 +103,9 @@ class PriorityBroker(RedisBroker):
     def pull(
         self, queues: Collection[str], count: int, *, done: Iterable[tuple[str, str]] = ()
     ) -> list[tuple[str, str, bytes]]:
-        """At most so many messages out of these queues, by weight: queue, Redis id and message of each.
+        """At most `count` messages from these queues, chosen by weight, as (queue, Redis id, message).
 
-        In the same round trip it acknowledges what is done: queue and Redis id of each.
+        The same round trip acknowledges the messages in `done`, given as (queue, Redis id).
         """
         weights = flat((name, str(self.weights[name])) for name in queues)
         arguments = [self.broker_id, str(count), str(len(queues)), *weights, *flat(done)]
@@ -124,7 +124,7 @@ class PriorityBroker(RedisBroker):
         self._nack(keys=[self.namespace], args=[self.broker_id, queue_name, message_id])
 
     def pulled(self, queue_name: str) -> set[str]:
-        """Ids of the messages that this process pulled and has not settled, as Redis has it."""
+        """Ids of the messages that, according to Redis, this process has pulled and not settled."""
         key = f"{self.namespace}:__acks__.{self.broker_id}.{queue_name}"
         return {cast(bytes, message_id).decode() for message_id in self.client.smembers(key)}
 
@@ -144,7 +144,7 @@ class PriorityBroker(RedisBroker):
             return pipeline.execute()
 
     def place(self, priority: int, message_id: str) -> Place | None:
-        """Where the message stands; None when Redis does not have it. Raises RedisError within about a second."""
+        """The message's place in line; None when Redis does not have it. Raises RedisError within about a second."""
         queues = [f"{self.namespace}:{name}" for name in self.weights]
         with self._breaker.call(), self._quick.pipeline(transaction=False) as pipeline:
             pipeline.hexists(f"{queues[priority]}.msgs", message_id)
@@ -152,7 +152,7 @@ class PriorityBroker(RedisBroker):
             for queue in queues[: priority + 1]:
                 pipeline.llen(queue)
             held, ahead, *more_urgent, length = pipeline.execute()
-        if ahead is None:  # it stands far behind, or a worker has pulled it already
+        if ahead is None:  # it is far back in the queue, or a worker has pulled it already
             ahead = MAX_AHEAD if length > MAX_AHEAD else 0
         return Place(ahead, sum(more_urgent)) if held else None
 
@@ -164,13 +164,13 @@ class PriorityBroker(RedisBroker):
             return [int(head.partition(b".")[0]) if head else None for head in pipeline.execute()]
 
     def ping(self) -> None:
-        """Waits for no longer than PROBE."""
+        """Waits for at most PROBE seconds."""
         self._probe.ping()
 
     def status(self) -> str:
-        """ "ok", or why Redis refuses writes. Waits for no longer than PROBE."""
+        """ "ok", or why Redis refuses writes. Waits for at most PROBE seconds."""
         try:
-            self._probe.setrange(f"{self.namespace}:__probe__", 0, "")  # a write that is refused, but changes nothing
+            self._probe.setrange(f"{self.namespace}:__probe__", 0, "")  # counts as a write, but changes nothing
         except redis.OutOfMemoryError:
             return "is full: it refuses writes; raise its maxmemory, or delete what fills it"
         except redis.ResponseError as error:
@@ -178,7 +178,7 @@ class PriorityBroker(RedisBroker):
         return "ok"
 
     def beat(self) -> None:
-        """Keeps this worker from being taken for dead: to be called every second or so. Raises nothing."""
+        """Shows that this worker lives. Call it about every second. Raises nothing."""
         now = time.monotonic()
         if now < self._next_beat:
             return
@@ -187,12 +187,13 @@ class PriorityBroker(RedisBroker):
             self._next_beat = now + self.heartbeat_timeout / 3000
 
     def maintain(self) -> bool:
-        """Gives back what dead workers had pulled: to be called every five seconds. False when it skipped a round.
+        """Gives back what dead workers had pulled. Call it every five seconds. Returns False when it skipped a round.
 
-        When Redis, or the scheduler, has stood still, every heartbeat looks old: the workers get a round to renew them.
+        After a freeze of Redis or of the scheduler every heartbeat looks old. Then it skips a round, in which the
+        workers renew them.
         """
         arguments = [self.heartbeat_timeout, self.dead_message_ttl, *self.weights]
         return bool(self._maintain(keys=[self.namespace], args=arguments))
 
     def _should_do_maintenance(self, command: str) -> int:
-        return 0  # Dramatiq does it by chance, as part of any command
+        return 0  # Dramatiq would do maintenance at random, as part of any command

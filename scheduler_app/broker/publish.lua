@@ -1,7 +1,7 @@
 -- publish(KEYS = {namespace}, ARGV = {queue, id, message, queue, id, message, ...}) -> how many were new
 --
--- Puts messages into Dramatiq's keys and wakes the workers. What is still there is left alone: its id is in
--- $namespace:$queue.msgs from here until it is acknowledged, also while a worker has it.
+-- Puts messages into Dramatiq's keys and wakes the workers. A message that is still there is left alone. Its id stays
+-- in $namespace:$queue.msgs from now until the message is acknowledged, also while a worker has it.
 
 local namespace = KEYS[1]
 local new = 0

@@ -2,18 +2,18 @@
 -- pull(KEYS = {namespace}, ARGV = {worker, count, levels, queue, weight, ..., queue, id, queue, id, ...})
 --   -> {queue, id, message, queue, id, message, ...}, at most count messages
 --
--- First renews the worker's heartbeat, by Redis' own clock, and acknowledges what the ids after the levels name, exactly
--- as Dramatiq's own ack would.
+-- First it renews the worker's heartbeat, by Redis' clock. Then it acknowledges the messages whose ids follow the
+-- levels, exactly as Dramatiq's own ack would.
 --
--- Chooses among the queues by weighted fair (stride) scheduling. Each queue has a pass, which grows by 1 / weight with
--- each message taken; the lowest pass is next, and the first named wins a tie. The passes stand in
--- $namespace:__fair__, so that the weights hold over all workers together.
+-- It chooses among the queues by weighted fair (stride) scheduling. Each queue has a pass, which grows by 1 / weight
+-- with each message taken. The queue with the lowest pass is next; the first named wins a tie. The passes are kept in
+-- $namespace:__fair__, so that the weights hold for all workers together.
 --
--- "now" is the pass of the message taken last. A queue that was empty comes back at now, so it earned no credit. And
--- it never waits for more than one stride, whatever its pass was: the weights may have been changed.
+-- "now" is the pass of the message taken last. A queue that was empty comes back with the pass "now", so it has earned
+-- no credit. A queue never waits for more than one stride, whatever its pass was, because the weights may have changed.
 --
--- What is taken goes to the worker's ack sets, exactly as Dramatiq's own fetch would put it. An id without a message is
--- a sign of a loss: without our marker, resync looks at once what is missing.
+-- A pulled message goes to the worker's ack sets, exactly as Dramatiq's own fetch would put it there. An id without a
+-- message is a sign of a loss. Then our marker is deleted, so that resync looks at once for what is missing.
 
 local namespace, worker, count, queues = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local first_queue = 4 -- in ARGV; each queue is followed by its weight

@@ -2,11 +2,11 @@
 -- relist(KEYS = {namespace}, ARGV = {process, queue, id, id, ...})
 --   -> {how many ids it put back into the queue's list, how many are still in no list}
 --
--- Every message of a queue is in its list or in one worker's ack set, so the difference is what was lost. It puts back
--- no more than that.
+-- Every message of a queue should be in its list or in one worker's ack set. The difference is the number of lost ones.
+-- It puts back no more than that.
 --
--- Two processes would put back the same, so the first one that finds something missing is the only one for a while:
--- the others are told that nothing is missing.
+-- Two processes would put back the same messages. So the first one that finds something missing gets a lease, and the
+-- others are told that nothing is missing.
 
 local namespace, process, queue = KEYS[1], ARGV[1], ARGV[2]
 local list, acks, lease = namespace .. ':' .. queue, {}, namespace .. ':__relisting__'

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- requeue(KEYS = {namespace}, ARGV = {worker, queue, id, id, ...})
 --
--- Puts what the worker has pulled back into the queue's list, exactly as Dramatiq's own requeue would.
+-- Puts messages that the worker has pulled back into the queue's list, exactly as Dramatiq's own requeue would.
 
 local list = KEYS[1] .. ':' .. ARGV[2]
 local acks = KEYS[1] .. ':__acks__.' .. ARGV[1] .. '.' .. ARGV[2]

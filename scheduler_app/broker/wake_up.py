@@ -1,4 +1,4 @@
-"""Hears that something was published, so that an idle worker starts at once."""
+"""Listens for published messages, so that an idle worker starts at once."""
 
 import logging
 import random
@@ -15,7 +15,7 @@ TICK = 1.0  # seconds
 class WakeUp(threading.Thread):
     """Listens until it is stopped, and outlives any outage. It calls
 
-    on_connect   when it has subscribed, at first and after each lost connection: it missed what came before,
+    on_connect   when it has subscribed, at first and after each lost connection: it may have missed wake-ups before,
     on_publish   for each wake-up,
     on_tick      about every second, and after each of the others.
     """
