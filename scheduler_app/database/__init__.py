@@ -1,4 +1,4 @@
-"""All that differs between PostgreSQL and SQLite."""
+"""Everything that differs between PostgreSQL and SQLite."""
 
 from scheduler_app.database.cursors import ThreadCursors
 from scheduler_app.database.engines import DIRECT, direct_options, engine_options, prepare

@@ -1,6 +1,7 @@
 """Connections to PostgreSQL on which nobody waits for ever.
 
-A server that is frozen, or cut off behind a device that still answers TCP, enforces no timeout: the client must.
+A frozen server enforces no timeout, nor does one that is cut off behind a device that still answers TCP. So the client
+must enforce it.
 """
 
 import select
@@ -15,15 +16,15 @@ from sqlalchemy.exc import InvalidatePoolError
 from scheduler_app.database.failures import is_farewell
 from scheduler_app.database.waits import time_left, waits
 
-STATEMENT_TIMEOUT = 14  # seconds; a server that lives ends the statement itself, and the connection stays good
+STATEMENT_TIMEOUT = 14  # seconds; a live server ends the statement itself then, and the connection stays good
 IDLE_TIMEOUT = 10  # seconds between two statements of a transaction, after which PostgreSQL ends it
-CONNECT_TIMEOUT = 3  # seconds for each server that the URL names,
-CONNECTING = 8  # and for all of them, if they are not more than four: 2 seconds are the driver's minimum
+CONNECT_TIMEOUT = 3  # seconds for each server that the URL names
+CONNECTING = 8  # seconds for all of them together, if there are at most four: the driver gives each at least 2 seconds
 # A server whose machine has vanished is noticed within about ten seconds.
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
-# A frozen process would keep its locks, and the reaper among others would wait for them. A pooler gives out process ids
-# of its own: behind it there is no session to set anything on.
+# A frozen process would keep its row locks, and others, such as the reaper, would wait for them. Behind a pooler there
+# is no session to set anything on. A pooler is recognised by the process id: it makes up its own.
 CONFIGURE = """
     SELECT set_config('idle_in_transaction_session_timeout', %s, FALSE), set_config('statement_timeout', %s, FALSE)
     WHERE pg_backend_pid() = %s
@@ -35,9 +36,9 @@ class ServerSilent(psycopg.OperationalError):
 
 
 class Connection(psycopg.Connection[Any]):
-    """One that is closed as soon as it is of no more use: when the server is silent, or has said farewell."""
+    """A connection that closes itself when the server is silent, or has said that it ends the session."""
 
-    prepares: ClassVar = True  # until this process meets a pooler that does not show itself as one
+    prepares: ClassVar = True  # False once this process has met a pooler that the check above does not recognise
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -63,7 +64,10 @@ class Connection(psycopg.Connection[Any]):
             waits.end(answered=not silent)
 
     def is_good(self) -> bool:
-        """As far as can be seen without a round trip: what a server said as it went away is there to be read."""
+        """Whether it can be used, as far as one can tell without a round trip.
+
+        A server that ends a session sends a last message, which is then waiting to be read.
+        """
         if self.closed or waits.silent_since(self._opened_at):
             return False
         poll = select.poll()
@@ -71,12 +75,12 @@ class Connection(psycopg.Connection[Any]):
         return not poll.poll(0)
 
     def configure(self) -> None:
-        """For a new one."""
+        """Sets the timeouts on a new connection."""
         timeouts = f"{IDLE_TIMEOUT}s", f"{STATEMENT_TIMEOUT}s"
         direct = self.execute(CONFIGURE, (*timeouts, self.info.backend_pid)).fetchone()
-        self.commit()  # which does nothing where each statement is a transaction of its own
+        self.commit()  # does nothing where each statement is a transaction of its own
         if not direct or not self.prepares:
-            self.prepare_threshold = None  # what is prepared on one server would be asked of another
+            self.prepare_threshold = None  # a pooler may send a prepared statement to a server that does not have it
 
 
 def use_bounded_connections(engine: Engine) -> None:
@@ -96,7 +100,7 @@ def _connect(dialect: Dialect, record: object, arguments: list[Any], parameters:
     silent = False
     waits.begin()
     try:
-        return Connection.connect(*arguments, **options | parameters)  # what the URL says comes first
+        return Connection.connect(*arguments, **options | parameters)  # the URL's own parameters win
     except ConnectionTimeout:
         silent = True
         raise

@@ -1,4 +1,4 @@
-"""The driver's own cursors, for the statements that every task costs."""
+"""The driver's own cursors, for the statements that run once or more per task."""
 
 import threading
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from scheduler_app.extensions import db
 
 
 class ThreadCursors:
-    """A cursor of the driver's for each thread, which it keeps: a fraction of what a session costs."""
+    """One cursor of the driver per thread, kept between uses. It costs a fraction of what a session costs."""
 
     def __init__(self) -> None:
         self.engine = db.engines[DIRECT]
@@ -20,12 +20,12 @@ class ThreadCursors:
 
     @contextmanager
     def current(self) -> Iterator[Any]:
-        """This thread's; raises SQLAlchemy's errors in place of the driver's."""
+        """This thread's cursor. Raises SQLAlchemy's errors in place of the driver's."""
         driver_error = self.engine.dialect.loaded_dbapi.Error
         kept = self._kept
         try:
             if not hasattr(kept, "cursor"):
-                kept.connection = None  # a new one may break before it is ours
+                kept.connection = None  # opening a new one may fail
                 kept.connection = self.engine.raw_connection()
                 kept.cursor = kept.connection.driver_connection.cursor()
             yield kept.cursor
@@ -36,7 +36,7 @@ class ThreadCursors:
             raise DBAPIError.instance(None, None, error, driver_error) from error
 
     def close(self) -> None:
-        """This thread's."""
+        """Closes this thread's cursor and connection."""
         if hasattr(self._kept, "cursor"):
             del self._kept.cursor
             self._kept.connection.close()

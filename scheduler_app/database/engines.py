@@ -1,4 +1,4 @@
-"""The engines: their pools and timeouts, and what each database needs to be safe with many processes."""
+"""The engines: their pools and timeouts, and the settings that make each database safe with many processes."""
 
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, event, make_url
 from scheduler_app.config import Settings
 from scheduler_app.database.connections import use_bounded_connections
 
-DIRECT = "direct"  # the bind of the engine whose statements are transactions of their own
+DIRECT = "direct"  # name of the bind whose engine runs each statement as a transaction of its own
 BUSY_TIMEOUT = 9  # seconds that a writer on SQLite waits for the others
 
 
@@ -20,7 +20,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 
 
 def direct_options(settings: Settings) -> dict[str, Any]:
-    """For an engine beside the sessions', on which each statement is a transaction of its own: one round trip."""
+    """Options for a second engine, beside the sessions' one. Each statement on it is a transaction: one round trip."""
     return engine_options(settings) | {"url": settings.database_url, "isolation_level": "AUTOCOMMIT"}
 
 
@@ -35,7 +35,7 @@ def _connect_args(settings: Settings) -> dict[str, Any]:
 
 def prepare(engine: Engine, *, worker: bool) -> None:
     if engine.dialect.name == "sqlite":
-        # What a power cut takes from a worker is only done again; what was accepted must stay.
+        # Work that a worker loses in a power cut is only done again, but an accepted task must never be lost.
         event.listen(engine, "connect", partial(_configure_sqlite, synchronous="NORMAL" if worker else "FULL"))
         event.listen(engine, "begin", _begin_sqlite)
     else:

@@ -1,4 +1,4 @@
-"""What a database error means: decided here alone, for web, worker and scheduler.
+"""What a database error means. Only this file decides it, for web, worker and scheduler.
 
 On PostgreSQL by SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), on SQLite by result code
 (https://www.sqlite.org/rescode.html).
@@ -21,7 +21,7 @@ OUTAGES = (
     "58",  # the system, such as its disk
     "XX",  # internal
 )
-# This session will not serve again, another may: it was ended, its server is read-only now, or it is not one session.
+# This session is of no more use, but another may be: it was ended, its server is read-only now, or a pooler is between.
 FAREWELLS = ("25006", "25P03", "26000", "42P05", "57P01", "57P02", "57P03")
 VICTIMS = ("40001", "40P01")  # of a conflict or a deadlock that the server resolved
 OF_THE_DATA = ("22", "23", "54")  # a value that cannot be stored, a constraint, a limit such as the depth of JSON
@@ -48,24 +48,24 @@ def code(error: BaseException) -> str:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the database is not there, or not for this: the same request can succeed later."""
+    """Whether the database cannot do this now. The same request can succeed later."""
     if isinstance(error, PoolTimeout | InterfaceError) or _is_nameless_disconnect(error):
         return True
     return code(error).startswith((*OUTAGES, *SQLITE_OUTAGES))
 
 
 def is_of_the_data(error: BaseException) -> bool:
-    """Whether what was to be written can never be written, however often it is tried."""
+    """Whether the values themselves cannot be stored, so that trying again is of no use."""
     return code(error).startswith((*OF_THE_DATA, *SQLITE_OF_THE_DATA))
 
 
 def is_victim(error: BaseException) -> bool:
-    """Whether the transaction was rolled back so that another could go on; tried again at once, it can succeed."""
+    """Whether the transaction was rolled back so that another could go on. It can be tried again at once."""
     return code(error) in VICTIMS
 
 
 def is_farewell(error: BaseException) -> bool:
-    """Whether the connection that gave it is of no more use."""
+    """Whether the connection that gave the error is of no more use."""
     return code(error) in FAREWELLS
 
 
@@ -78,5 +78,5 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def _is_nameless_disconnect(error: BaseException) -> bool:
-    # A connection that could not be made in time, or broke: the driver has no SQLSTATE to give.
+    # When a connection breaks, or cannot be made in time, the driver has no SQLSTATE to give.
     return isinstance(error, OperationalError) and not code(error)

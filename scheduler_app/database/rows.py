@@ -1,4 +1,4 @@
-"""Many rows in one statement: as a table that it can select from and join with, and inserts that meet what is there.
+"""Many rows in one statement, as a table to select from and to join with; and inserts that may meet existing rows.
 
 All rows together are one parameter. With one parameter for each value, the driver would take longer than the database.
 It also keeps the statement the same for any number of rows, so that it is compiled once.
@@ -30,7 +30,7 @@ def as_table(columns: Columns) -> FromClause:
 
 
 def parameters(columns: Columns, rows: Iterable[Sequence[Value]]) -> dict[str, str]:
-    """What a statement with such a table is executed with; a row has a value a column."""
+    """The parameters of a statement with such a table. Each row has one value per column."""
     write_time = datetime.isoformat if db.engine.dialect.name == "postgresql" else sqlite_time
     return {"rows": json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=write_time)}
 

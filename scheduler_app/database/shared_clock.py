@@ -1,6 +1,6 @@
-"""The time by the database's clock, which all processes share, without a round trip for each look at it.
+"""The time by the database's clock, which all processes share. Reading it costs no round trip.
 
-It is measured every few seconds, and carried on in between with this process's monotonic clock, which nobody sets.
+The clock is measured every few seconds. In between, this process's monotonic clock carries it on: nobody can set that.
 """
 
 import logging
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Seconds to be added to the monotonic clock to get the others."""
+    """Seconds to add to the monotonic clock to get the database's clock and the wall clock."""
 
     database: float
     wall: float
 
 
 class DatabaseClock:
-    """Of one process, for all its threads. On SQLite there is one machine: its clock is the database's."""
+    """One per process, for all its threads. SQLite has only one machine, whose clock is the database's."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class DatabaseClock:
         known, monotonic = self._measure, self._monotonic()
         if known and monotonic < self._next_measure and abs(self._wall_offset() - known.wall) < STEP:
             return known
-        # One thread measures. The others go on with what is known, so that a slow answer holds up one of them only.
+        # One thread measures. The others go on with the last measure, so that a slow answer delays only one thread.
         self._next_measure = monotonic + MEASURED_EVERY
         self._measure = measured = self._ask(known)
         self._tell(measured.wall - measured.database)
@@ -75,7 +75,7 @@ class DatabaseClock:
             seconds = float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
             after = self._monotonic()
         earliest, latest = seconds - after, seconds - before
-        # What is known is kept as far as the answer allows: the time then neither jumps nor runs backwards.
+        # The last measure is kept if the answer allows it, so that the time neither jumps nor runs backwards.
         database = min(max(known.database, earliest), latest) if known else (earliest + latest) / 2
         return Measure(database, self._wall_offset())
 
@@ -101,7 +101,7 @@ def clock_offset() -> float:
 
 
 def is_off(offset: float) -> bool:
-    """Whether a clock differs by so much from the database's that somebody should set it."""
+    """Whether a clock differs so much from the database's clock that somebody should set it."""
     return abs(offset) > TOLERATED
 
 

@@ -1,4 +1,4 @@
-"""A transaction that writes, and one that is tried again."""
+"""Opens a transaction that writes, and tries a transaction again."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -14,16 +14,17 @@ T = TypeVar("T")
 
 
 def begin_write() -> None:
-    """Opens a transaction that reads before it writes, in place of the one that may be open.
+    """Opens a transaction that reads before it writes. If another one is open, that is rolled back.
 
-    SQLite must know before the first read: a reader that turns writer fails when another has written meanwhile.
+    SQLite must know before the first read that the transaction will write. Else its first write would fail if another
+    process has written since the read.
     """
     db.session.rollback()
     db.session.connection(execution_options={"sqlite_begin": "BEGIN IMMEDIATE"})
 
 
 def tried_again(function: Callable[P, T]) -> Callable[P, T]:
-    """Calls it once more when the database has rolled its transaction back so that another could go on."""
+    """Calls the function once more when the database has rolled back its transaction so that another could go on."""
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:

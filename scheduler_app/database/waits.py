@@ -1,4 +1,4 @@
-"""How long may be waited for PostgreSQL, and who waits now."""
+"""How long a thread may wait for PostgreSQL, and which threads wait now."""
 
 import math
 import threading
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 PATIENCE = 15.0  # seconds that one statement may take where no deadline is set
-STUCK = 1.0  # seconds after which a wait is suspicious,
-STUCK_AGAIN = 0.05  # and once the server was silent, until it answers
+STUCK = 1.0  # seconds after which a wait is suspicious
+STUCK_AGAIN = 0.05  # the same after the server was silent, until it answers again
 
 _until: ContextVar[float] = ContextVar("until", default=0.0)  # as time.monotonic(); 0 where no deadline is set
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """All that is waited for on PostgreSQL within it takes at most so many seconds together; math.inf for no limit."""
+    """All waits for PostgreSQL inside it together take at most that many seconds; math.inf sets no limit."""
     token = _until.set(time.monotonic() + seconds)
     try:
         yield
@@ -33,12 +33,12 @@ def time_left() -> float | None:
 
 
 class Waits:
-    """Of the threads of this process for the server; a thread waits for one answer at a time."""
+    """The waits of this process's threads for the server. A thread waits for one answer at a time."""
 
     def __init__(self) -> None:
         self._began: dict[int, float] = {}  # by thread
-        self._silent = False  # the latest wait that ended did so without an answer
-        self._silent_from = 0.0  # when the latest of those began
+        self._silent = False  # whether the wait that ended last got no answer
+        self._silent_from = 0.0  # when the latest wait without an answer began
 
     def begin(self) -> None:
         self._began[threading.get_ident()] = time.monotonic()
@@ -50,11 +50,11 @@ class Waits:
             self._silent_from = began
 
     def silent_since(self, moment: float) -> bool:
-        """Whether one that began later has ended without an answer: what was connected before may be silent, too."""
+        """Whether a wait that began after `moment` got no answer. A connection made before may then be dead, too."""
         return self._silent_from > moment
 
     def stuck(self) -> int:
-        """How many have lasted suspiciously long."""
+        """How many waits have lasted suspiciously long."""
         since = time.monotonic() - (STUCK_AGAIN if self._silent else STUCK)
         return sum(began < since for began in self._began.copy().values())
 
