@@ -1,7 +1,7 @@
 """One attempt at a task, and its failure. Only here and in worker/status_writer.py does a worker change a status.
 
-Each change is a compare-and-set. A claim is guarded by the number of claims so far, and a record by the number that
-the claim gave: a second delivery of a message or a late reply finds nothing to change.
+Each change is a compare-and-set. A claim checks the number of claims so far. The record of an outcome checks the number
+that its claim gave. So a second delivery of a message, or a late reply, finds nothing to change.
 """
 
 import random
@@ -28,7 +28,7 @@ MAX_TRACEBACK = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A task that this worker runs now. Its `claims` tell it from every other attempt at the task, before and after."""
+    """A task that this worker runs now. Its `claims` tell it from every earlier and later attempt at the same task."""
 
     task_id: int
     claims: int  # Task.claims since it was claimed: a later claim or retry has a higher one
@@ -39,13 +39,14 @@ class Attempt:
 
 
 class WorkerLost(Exception):
-    """The worker that ran the attempt is no more: killed, stopped before it was done, or silent for too long."""
+    """The worker that ran the attempt is gone: it was killed, was stopped too early, or was silent for too long."""
 
 
 def fail(attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | None = None, now: datetime) -> bool:
-    """RETRYING with its backoff; or ERROR, when no retry is left or would help; or CANCELLED, when that was asked for.
+    """Sets the task to RETRYING with a backoff, and stores the error.
 
-    Keeps the error in any case. False when the task has moved on without this attempt.
+    It becomes ERROR instead when no retry is left or none would help, and CANCELLED when that was requested. Returns
+    False when the task has moved on without this attempt.
     """
     begin_write()
     if _is_last(attempt, error):
@@ -58,7 +59,7 @@ def fail(attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | N
 def record_failure(
     attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | None = None, now: datetime
 ) -> bool:
-    """As fail; the caller has locked the schedule that this may pause, and commits."""
+    """Like `fail`, but the caller commits, and has locked the schedule that this may pause."""
     described = {"type": type(error).__name__[:200], "message": _printable(str(error))[:MAX_MESSAGE]}
     values: dict[str, Any]
     last = _is_last(attempt, error)
@@ -115,9 +116,9 @@ def _finish(attempt: Attempt, progress: dict[str, Any] | None, *conditions: Colu
 
 
 def started(*conditions: ColumnElement[bool]) -> list[Attempt]:
-    """The attempts that the task table counts as running, under these conditions; locked, as far as no other has.
+    """Locks and returns the attempts that are STARTED and meet the conditions. Tasks that others hold are left out.
 
-    The schedules that their failure may pause are locked before them.
+    First it locks the schedules that a failure of these attempts may pause.
     """
     running = Task.status == Status.STARTED, *conditions
     task_ids = db.session.scalars(select(Task.task_id).where(*running)).all()
@@ -130,7 +131,7 @@ def started(*conditions: ColumnElement[bool]) -> list[Attempt]:
 
 
 def save_progress(attempt: Attempt, progress: dict[str, Any]) -> bool:
-    """The caller commits. False, too, while somebody else holds the row: nobody waits so that progress is saved."""
+    """The caller commits. Also returns False while somebody else holds the row: progress is not worth a wait."""
     free = select(Task.task_id).where(Task.task_id == attempt.task_id).with_for_update(skip_locked=True)
     return _finish(attempt, progress, Task.task_id.in_(free))
 

@@ -1,4 +1,4 @@
-"""By how much the clocks of the machines differ: what nothing depends on, but somebody should set right."""
+"""How much the clocks of the machines differ. Nothing depends on it, but an operator should correct a wrong clock."""
 
 import os
 import socket
@@ -17,11 +17,11 @@ class ProcessClock(NamedTuple):
     kind: str  # "web", "worker" or "scheduler"
     host: str
     pid: int
-    offset: float | None  # seconds ahead of the database's clock; None: its release does not say
+    offset: float | None  # seconds ahead of the database's clock; None from an older release
 
 
 def find(*, now: datetime) -> list[ProcessClock]:
-    """This web process's clock, and those of the workers and schedulers that live."""
+    """The clocks of this web process, and of the living workers and schedulers."""
     own = ProcessClock("web", socket.gethostname()[:255], os.getpid(), database.clock_offset())
     workers = select(Worker.host, Worker.pid, Worker.clock_offset)
     schedulers = select(Scheduler.host, Scheduler.pid, Scheduler.clock_offset)

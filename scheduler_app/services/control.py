@@ -1,4 +1,4 @@
-"""What can be asked of tasks after they were posted: stop, run again, and wait differently."""
+"""Changes to tasks after they were posted: cancel, retry, and change when or how urgently they run."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ RETRIABLE = (Status.ERROR, Status.CANCELLED)
 
 
 def cancel(task_id: int, *, now: datetime) -> Task:
-    """A waiting task is CANCELLED at once; one that runs is asked to stop, and success still wins."""
+    """A waiting task is CANCELLED at once. A running task is asked to stop; if it still succeeds, it is a SUCCESS."""
     reached = cancel_all([task_id], now=now)
     db.session.commit()
     task = tasks.get(task_id)
@@ -28,8 +28,8 @@ def cancel(task_id: int, *, now: datetime) -> Task:
 
 
 def cancel_all(task_ids: Sequence[int], *, now: datetime) -> set[int]:
-    """As cancel, for many; those that have finished are left alone. Returns whom it reached. The caller commits."""
-    # One statement, whatever the status: a worker may begin a task between two.
+    """Like `cancel`, for many. Leaves finished tasks alone. Returns the ids of the others. The caller commits."""
+    # One statement for all statuses: between two statements a worker could begin a task.
     runs = Task.status == Status.STARTED
     statement = update_tasks(Task.task_id.in_(task_ids), Task.status.in_(CANCELLABLE)).values(
         status=case((runs, Status.STARTED), else_=Status.CANCELLED),
@@ -40,7 +40,7 @@ def cancel_all(task_ids: Sequence[int], *, now: datetime) -> set[int]:
 
 
 def cancel_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> list[int]:
-    """Cancels the oldest that wait or run, at most so many; returns their ids."""
+    """Cancels the oldest waiting or running tasks, at most `limit`. Returns their ids."""
     begin_write()
     reached = cancel_all(_oldest(filters, CANCELLABLE, limit), now=now)
     db.session.commit()
@@ -48,7 +48,7 @@ def cancel_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> li
 
 
 def retry(task_id: int, *, now: datetime) -> Row[Any]:
-    """From ERROR or CANCELLED: PENDING again, attempts from 0."""
+    """Sets a task in ERROR or CANCELLED back to PENDING, with no attempts counted."""
     for task in _start_again([task_id], now):
         return task
     status = tasks.get(task_id).status
@@ -56,17 +56,18 @@ def retry(task_id: int, *, now: datetime) -> Row[Any]:
 
 
 def retry_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> list[int]:
-    """Retries the oldest in ERROR or CANCELLED, at most so many; returns their ids."""
+    """Retries the oldest tasks in ERROR or CANCELLED, at most `limit`. Returns their ids."""
     begin_write()
     return sorted(task.task_id for task in _start_again(_oldest(filters, RETRIABLE, limit), now))
 
 
 def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
-    """Changes `run_at` (None and the past are now), `priority` and `max_retries` of a task that waits."""
+    """Changes `run_at`, `priority` and `max_retries` of a waiting task. A `run_at` of None or in the past means now."""
     if "run_at" in fields:
         fields["run_at"] = max(fields["run_at"] or now, now)
     if fields.keys() & {"run_at", "priority"}:
-        # A message of its own: the one before names another queue, or comes too early. A worker finds it out of date.
+        # The task gets a new message: the old one is in another queue, or comes too early. A worker that gets the old
+        # one finds it out of date.
         fields |= {"claims": Task.claims + 1, "enqueued_at": None}
     statement = update_tasks(Task.task_id == task_id, Task.status.in_(WAITING)).values(
         {"task_id": Task.task_id} | fields
@@ -83,7 +84,7 @@ def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
 def _start_again(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
     statement = update_tasks(Task.task_id.in_(task_ids), Task.status.in_(RETRIABLE)).values(
         status=Status.PENDING,
-        claims=Task.claims + 1,  # a message of its own: the one before may be about to be acknowledged
+        claims=Task.claims + 1,  # the task gets a new message: the old one may be about to be acknowledged
         attempts=0,
         run_at=now,
         finished_at=None,

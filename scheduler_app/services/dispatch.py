@@ -1,8 +1,8 @@
 """How due tasks get to Redis. The only place that publishes.
 
-A row is committed first and published after, so that Redis never knows of a task that the database does not. What
-was not published (Redis was down, the process died in between, the time had not come) is found by the relay.
-Publishing what is still in Redis does nothing, so it is safe to do it again whenever in doubt.
+A row is committed first and published afterwards, so that Redis never knows a task that the database does not know. The
+relay finds the tasks that were not published: Redis was down, the process died in between, or the task was not due.
+Publishing a message that is still in Redis does nothing, so it is safe to publish again whenever in doubt.
 """
 
 import logging
@@ -23,7 +23,7 @@ from scheduler_app.services.row_locks import update_tasks
 log = logging.getLogger(__name__)
 
 RESYNC_BATCH = 5_000
-GRACE = timedelta(seconds=2)  # what was just posted is being published by the process that took it
+GRACE = timedelta(seconds=2)  # the process that accepts a task publishes it; the relay leaves it that much time
 
 
 def publish(tasks: Sequence[Row[Any] | SimpleNamespace]) -> bool:
@@ -39,9 +39,9 @@ def publish(tasks: Sequence[Row[Any] | SimpleNamespace]) -> bool:
 
 
 def relay(*, now: datetime, limit: int = 1000) -> int:
-    """Sends what is due and not yet known to be in Redis, the most urgent first; returns how many it sent.
+    """Sends the due tasks that are not known to be in Redis, the most urgent first. Returns how many it sent.
 
-    Any number of relays may run at once: what two of them send is delivered once.
+    Any number of relays may run at once: a task that two of them send is delivered once.
     """
     tasks = _unsent(now, limit)
     db.session.rollback()
@@ -53,12 +53,12 @@ def relay(*, now: datetime, limit: int = 1000) -> int:
 
 
 def resync(*, now: datetime, thorough: bool = False) -> int:
-    """Makes up for what Redis has lost; returns how many messages.
+    """Restores the messages that Redis has lost. Returns how many.
 
-    What its lists have lost goes back at once. When messages may be gone, too, it finds the tasks whose message is
-    missing, and the relay sends them again. Thorough, it looks without a sign of a loss: for what was evicted, or
-    marked as sent just after the loss of it. It reads the waiting tasks in batches, so that a million of them are no
-    burden.
+    Messages that only the lists have lost go back at once. If Redis may have lost messages too, this finds the tasks
+    whose message is missing, and the relay sends them again. With `thorough` it also looks when there is no sign of a
+    loss, since a message may have been evicted, or lost just before its task was marked as sent. It reads the waiting
+    tasks in batches, so that a million of them do not fill the memory.
     """
     if restored := broker.lists.restore():
         log.warning("Redis has lost %d messages from its lists; they are back", restored)
@@ -95,7 +95,7 @@ def _mark_unsent(tasks: Sequence[Row[Any]]) -> int:
 
 
 def _unsent(now: datetime, limit: int) -> list[Row[Any]]:
-    # Level by level, so that the index gives the most urgent without sorting all that waits.
+    # One priority at a time, so that the index gives the most urgent tasks without a sort of all waiting ones.
     tasks: list[Row[Any]] = []
     for priority in PRIORITIES:
         query = (
@@ -112,7 +112,7 @@ def _unsent(now: datetime, limit: int) -> list[Row[Any]]:
 
 
 def _mark(tasks: Sequence[Row[Any]], *, enqueued_at: datetime | None) -> None:
-    # claims as well: a task that has failed in between waits for another message than the one meant.
+    # `claims` must match as well: a task that has failed in between waits for a newer message.
     sent = [(task.task_id, task.claims) for task in tasks]
     db.session.execute(
         update_tasks(tuple_(Task.task_id, Task.claims).in_(sent), Task.status.in_(WAITING)).values(

@@ -1,4 +1,4 @@
-"""What the scheduler does: creates the tasks of the schedules that are due."""
+"""Creates the tasks of the schedules that are due. The scheduler calls this."""
 
 import logging
 from collections import Counter, defaultdict
@@ -19,16 +19,16 @@ from scheduler_app.services.task_schedules import remaining, rule_of
 log = logging.getLogger(__name__)
 
 ADVANCED = {"id": ID, "next_run_at": UTCDateTime(), "last_run_at": UTCDateTime(), "times_scheduled": Integer()}
-KEPT = 10  # times left out that a schedule shows
+KEPT = 10  # how many of the times left out a schedule shows
 
 Decided = Sequence[tuple[Row[Any], Decision]]
 
 
 def fire_due(*, now: datetime, limit: int = 500) -> list[timedelta]:
-    """Creates the tasks of schedules that are due, in one transaction; returns how late each of these schedules was.
+    """Creates the tasks of due schedules, in one transaction. Returns how late each of these schedules was.
 
-    Any number of schedulers may do so at once: each takes schedules that no other has locked, and a time that has its
-    task already gets no second one.
+    Any number of schedulers may do so at once. Each takes schedules that no other has locked, and a time that already
+    has its task gets no second one.
     """
     begin_write()
     schedules = db.session.execute(_due(now, limit)).all()
@@ -53,7 +53,7 @@ def _due(now: datetime, limit: int) -> Select[Any]:
 
 
 def _unfinished(schedules: Sequence[Row[Any]]) -> dict[int, list[int]]:
-    """The tasks that have not finished, by schedule, of the schedules that care."""
+    """The unfinished tasks, by schedule, of those schedules whose `overlap` depends on them."""
     caring = [schedule.task_schedule_id for schedule in schedules if schedule.overlap != Overlap.ALLOW]
     found: dict[int, list[int]] = defaultdict(list)
     if caring:
@@ -64,7 +64,7 @@ def _unfinished(schedules: Sequence[Row[Any]]) -> dict[int, list[int]]:
 
 
 def _decide(schedule: Row[Any], unfinished: dict[int, list[int]], now: datetime) -> Decision:
-    """A schedule whose rule can't be evaluated is paused, so that it does not hold up the others."""
+    """Pauses a schedule whose rule can't be evaluated, so that it does not delay the others."""
     try:
         return decide(schedule, rule_of(schedule), busy=schedule.task_schedule_id in unfinished, now=now)
     except Exception as error:
@@ -106,7 +106,7 @@ def _advanced(
 
 
 def _record(decided: Decided) -> None:
-    """What went other than it should: times left out, and rules that can't be evaluated."""
+    """Records what did not go as planned: times left out, and rules that can't be evaluated."""
     names = ("missed", "skipped", "left_out", "paused", "pause_note")
     statement = (
         update(TaskSchedule.__table__)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """Whether each part works.
 
-Each check runs in a thread of its own: of a part that hangs, the others and whoever asks must not hang too.
+Each check runs in a thread of its own. So when one part hangs, the other checks and the caller do not hang too.
 """
 
 import logging
@@ -31,7 +31,7 @@ GIVEN_UP_AFTER = 5.0  # seconds that a check waits for the database; meanwhile t
 
 
 def checks() -> dict[str, str]:
-    """By part: "ok", or what is wrong; within ANSWER_WITHIN, whatever hangs."""
+    """For each part "ok", or what is wrong. Returns within ANSWER_WITHIN seconds, whatever hangs."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     probes = app.extensions.setdefault("backbeat.probes", {name: Probe(app, check) for name, check in PARTS.items()})
     for probe in probes.values():
@@ -40,7 +40,7 @@ def checks() -> dict[str, str]:
 
 
 class Probe:
-    """One part's check. At most one is under way; who asks meanwhile gets its outcome."""
+    """The check of one part. At most one runs at a time; a caller meanwhile gets the outcome of that one."""
 
     def __init__(self, app: Flask, check: Check) -> None:
         self.app = app

@@ -1,8 +1,8 @@
-"""A request that is repeated with the same Idempotency-Key is answered as before, and does nothing again.
+"""A request that is repeated with the same Idempotency-Key gets the same answer, and does nothing a second time.
 
-The key is kept in the transaction of what it guards. Of two at the same moment the second waits for the first at the
-unique constraint, and then finds its answer. A key that has expired is taken over in the same way: the database decides
-which transaction does so.
+The key is stored in the same transaction as what the request creates. Of two requests at the same moment, the second
+waits for the first at the unique constraint, and then finds its answer. An expired key is taken over in the same way:
+the database decides which transaction does so.
 """
 
 from collections.abc import Callable
@@ -23,19 +23,19 @@ KEPT_FOR = timedelta(hours=24)
 
 
 class Repeated(Exception):
-    """Somebody else was first with this key: nothing of this transaction stays."""
+    """Another request was first with this key. This transaction is rolled back as a whole."""
 
 
 @dataclass(frozen=True)
 class Once(Generic[T]):
-    """A key, and how what was created is answered."""
+    """A key, and the function that renders the answer."""
 
     key: str
     fingerprint: str
     render: Callable[[T], dict[str, Any]]  # {body, status, headers}
 
     def keep(self, created: T, *, now: datetime) -> None:
-        """Part of the caller's transaction; raises Repeated when the key is taken, unless it has expired."""
+        """Stores the key in the caller's transaction. Raises Repeated when the key is taken and has not expired."""
         row = {"fingerprint": self.fingerprint, "answer": self.render(created), "created_at": now}
         statement = insert(IdempotencyKey).values(key=self.key, **row)
         expired = IdempotencyKey.created_at <= now - KEPT_FOR
@@ -46,9 +46,9 @@ class Once(Generic[T]):
 
 
 def answered(key: str, fingerprint: str, *, now: datetime) -> dict[str, Any] | None:
-    """What this request was answered before; None when it comes for the first time in 24 hours.
+    """The earlier answer to this request. None when the request comes for the first time in 24 hours.
 
-    Raises Invalid when the key came with another request.
+    Raises Invalid when another request has used the key.
     """
     columns = IdempotencyKey.fingerprint, IdempotencyKey.answer, IdempotencyKey.created_at
     known = db.session.execute(select(*columns).where(IdempotencyKey.key == key)).first()

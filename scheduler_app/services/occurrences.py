@@ -1,4 +1,4 @@
-"""The times of a schedule, and the tasks that stand for them."""
+"""The times of a schedule, and the tasks for these times."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,8 +17,8 @@ from scheduler_app.services import dispatch, task_schedules
 from scheduler_app.services.idempotency import Once
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-MAX_BACKFILL = 1_000  # tasks a call
-MAX_COUNTED = 10_000  # times that are counted off against schedule_x_times, to know which of them come later
+MAX_BACKFILL = 1_000  # tasks per call
+MAX_COUNTED = 10_000  # times that are counted, to know when schedule_x_times is used up
 Occurrence = tuple[TaskSchedule | Row[Any], datetime]
 
 RETURNED = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.task_schedule_id)
@@ -27,7 +27,7 @@ COPIED = ("operation", "params", "priority", "max_retries")  # from the schedule
 
 
 def upcoming(task_schedule_id: int, *, limit: int, after: datetime | None = None) -> list[dict[str, datetime]]:
-    """The next times, of those later than `after`, in UTC and in the schedule's zone; none while it is paused."""
+    """The next times later than `after`, in UTC and in the schedule's zone. None while it is paused."""
     schedule = task_schedules.get(task_schedule_id)
     if schedule.next_run_at is None:
         return []
@@ -35,12 +35,12 @@ def upcoming(task_schedule_id: int, *, limit: int, after: datetime | None = None
 
 
 def preview(*, now: datetime, limit: int, after: datetime | None = None, **rule: Any) -> list[dict[str, datetime]]:
-    """The same for a rule that is not kept."""
+    """The same for a rule without a schedule."""
     return _next_times(task_schedules.draft(now=now, **rule), task_schedules.just_before(now), after, limit)
 
 
 def trigger(task_schedule_id: int, *, now: datetime, once: Once[Task] | None = None) -> Task:
-    """A task at once, whatever the schedule's rule, overlap and pause say."""
+    """Creates a task now. The schedule's rule, `overlap` and pause do not matter."""
     schedule = task_schedules.lock(task_schedule_id)
     # Rules fire at whole seconds: a time between two of them is never taken by an occurrence.
     moment = now.replace(microsecond=now.microsecond or 1)
@@ -120,7 +120,7 @@ def _next_times(
 
 
 def _times(schedule: TaskSchedule, begin: datetime, after: datetime, limit: int) -> list[datetime]:
-    """Of the times later than `begin` that the schedule may still use, the first ones later than `after`."""
+    """The first times later than `after`. Times from `begin` on count towards what `schedule_x_times` still allows."""
     rule, left = task_schedules.rule_of(schedule), task_schedules.remaining(schedule)
     if left is None:
         return recurrence.upcoming(rule, after, limit)

@@ -1,4 +1,4 @@
-"""How things stand at each priority."""
+"""The state of the queue of each priority."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from scheduler_app.models import Status, Task
 
 
 def find(*, now: datetime) -> list[dict[str, Any]]:
-    """A row a priority, the most urgent first. Raises RedisError."""
+    """One row per priority, the most urgent first. Raises RedisError."""
     waiting, oldest = broker.waiting(), _oldest_run_at(broker.heads())
     counted = _counts()
     return [

@@ -1,4 +1,4 @@
-"""What has been finished for long enough is deleted, a batch at a time so that nobody waits."""
+"""Deletes tasks that finished long ago. It deletes one batch at a time, so that nobody waits for long."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ BATCH = 1_000
 
 
 def prune(*, now: datetime) -> int:
-    """Deletes one batch of old tasks and one of old keys; returns how many rows went."""
+    """Deletes one batch of old tasks and one of old keys. Returns how many rows it deleted."""
     kept = timedelta(days=settings.retention_days)
     gone = _delete_batch(Task.task_id, Task.finished_at, Task.finished_at < now - kept)
     gone += _delete_batch(IdempotencyKey.key, IdempotencyKey.created_at, IdempotencyKey.created_at < now - KEPT_FOR)

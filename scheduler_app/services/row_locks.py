@@ -1,7 +1,7 @@
 """The order in which transactions lock rows, so that no two of them wait for each other.
 
-First workers, then schedules, then tasks; among each, in the order of their ids. Whoever locks a row out of turn must
-not wait for it: it skips what is locked.
+First workers, then schedules, then tasks; each kind in the order of its ids. A transaction that locks a row out of this
+order must not wait for it: it skips locked rows.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from scheduler_app.models import Task, TaskSchedule
 
 
 def update_tasks(*conditions: ColumnElement[bool]) -> Update:
-    """An update of the tasks under these conditions, locked in order; on its own, it would lock them as it finds them.
+    """An update of the tasks that meet the conditions. It locks them in order; a plain update locks them in any order.
 
-    Its values are evaluated on the newest version of each row.
+    The new values are computed from the newest version of each row.
     """
     chosen = select(Task.task_id).where(*conditions).order_by(Task.task_id).with_for_update()
     return update(Task).where(Task.task_id.in_(chosen)).execution_options(synchronize_session=False)
 
 
 def lock_schedules(task_ids: Sequence[int]) -> None:
-    """Those that these tasks may pause by their failure. To be called before any of the tasks is locked."""
+    """Locks the schedules that a failure of these tasks may pause. Call it before any of the tasks is locked."""
     of_tasks = select(Task.task_schedule_id).where(Task.task_id.in_(task_ids))
     chosen = TaskSchedule.task_schedule_id.in_(of_tasks), TaskSchedule.pause_on_failure
     query = select(TaskSchedule.task_schedule_id).where(*chosen).order_by(TaskSchedule.task_schedule_id)

@@ -1,4 +1,4 @@
-"""The policies of a schedule for times that are late (`catch_up`) and times that meet an earlier task (`overlap`).
+"""The policies of a schedule: for late times (`catch_up`) and for times at which a task still runs (`overlap`).
 
 Pure functions: no database.
 """
@@ -13,9 +13,9 @@ from scheduler_app.models import CatchUp, LeftOut, Overlap
 from scheduler_app.recurrence import Rule
 from scheduler_app.services.task_schedules import remaining
 
-ON_TIME = timedelta(seconds=60)  # later than this it is missed; rules fire once a minute at most
-MAX_TIMES = 1_000  # of one schedule, looked at in one pass; the next pass goes on from there
-MAX_TASKS = 20  # of one schedule, created in one pass
+ON_TIME = timedelta(seconds=60)  # a time that is later than this is missed; rules fire at most once a minute
+MAX_TIMES = 1_000  # times of one schedule that one pass looks at; the next pass goes on from there
+MAX_TASKS = 20  # tasks of one schedule that one pass creates
 
 Omission = tuple[datetime, LeftOut]
 
@@ -28,7 +28,7 @@ class Decision(NamedTuple):
 
 
 def decide(schedule: Row[Any], rule: Rule, *, busy: bool, now: datetime) -> Decision:
-    """For a schedule that is due; busy: a task of it has not finished."""
+    """Decides for a schedule that is due. `busy` says whether a task of it has not finished."""
     due, following = _due(rule, schedule.next_run_at, now)
     wanted, missed = _catch_up(schedule, due, following, now)
     limit = min(MAX_TASKS, remaining(schedule) or MAX_TASKS)
@@ -39,7 +39,7 @@ def decide(schedule: Row[Any], rule: Rule, *, busy: bool, now: datetime) -> Deci
 
 
 def _due(rule: Rule, first: datetime, now: datetime) -> tuple[list[datetime], datetime | None]:
-    """The times from first to now, and the one that follows on them."""
+    """The times from `first` to `now`, and the next one after them."""
     due, following = [first], recurrence.next_after(rule, first)
     if following and following <= now:
         due += recurrence.between(rule, following, now + timedelta.resolution, MAX_TIMES)
@@ -50,7 +50,7 @@ def _due(rule: Rule, first: datetime, now: datetime) -> tuple[list[datetime], da
 def _catch_up(
     schedule: Row[Any], due: list[datetime], following: datetime | None, now: datetime
 ) -> tuple[list[datetime], list[Omission]]:
-    """The times that become tasks as far as catch-up is concerned, and those that it leaves out."""
+    """The times that catch-up lets become tasks, and those that it leaves out."""
     window = ON_TIME if schedule.catch_up == CatchUp.NONE else timedelta(seconds=schedule.catch_up_window)
     too_late = [moment for moment in due if moment < now - window]
     wanted = [moment for moment in due if moment >= now - window]
@@ -65,7 +65,7 @@ def _catch_up(
 
 
 def _overlap(overlap: str, wanted: list[datetime], busy: bool) -> tuple[list[datetime], list[datetime]]:
-    """What is created and what is skipped, as if each time had come on its own."""
+    """The times to create and the times to skip, as if the times had come one by one."""
     if overlap == Overlap.SKIP:
         first = 0 if busy else 1
         return wanted[:first], wanted[first:]

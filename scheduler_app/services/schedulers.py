@@ -1,4 +1,4 @@
-"""Who schedules: each scheduler process writes down its latest scan, so that a silent one is noticed."""
+"""The scheduler processes. Each records its last scan, so that a silent one is noticed."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ FORGOTTEN_AFTER = timedelta(hours=1)
 
 
 def record_scan(*, now: datetime, seconds: float, lags: list[timedelta], clock_offset: float) -> None:
-    """What this process's latest scan took, and how late each schedule was that it fired."""
+    """Records how long this process's last scan took, and how late the schedules were that it fired."""
     latest: dict[str, Any] = {"scanned_at": now, "scan_seconds": seconds, "clock_offset": clock_offset}
     if lags:
         latest["lag_seconds"] = max(lags).total_seconds()
@@ -28,7 +28,7 @@ def record_scan(*, now: datetime, seconds: float, lags: list[timedelta], clock_o
 
 
 def _forget(silent_since: datetime) -> Delete:
-    # This process's own row is locked: another's must not be waited for.
+    # Only this process's own row is locked here. It must not wait for the row of another.
     key = tuple_(Scheduler.host, Scheduler.pid)
     silent = select(Scheduler.host, Scheduler.pid).where(Scheduler.scanned_at < silent_since)
     forgotten = delete(Scheduler).where(key.in_(silent.with_for_update(skip_locked=True)))
@@ -36,18 +36,18 @@ def _forget(silent_since: datetime) -> Delete:
 
 
 def leave() -> None:
-    """For a scheduler that ends."""
+    """Deletes the row of this scheduler. Call it when the scheduler ends."""
     db.session.execute(delete(Scheduler).filter_by(**_identity()))
     db.session.commit()
 
 
 def find() -> Sequence[Scheduler]:
-    """Those that have scanned within the last hour, the latest first."""
+    """The schedulers that have scanned within the last hour. The one that scanned last comes first."""
     return db.session.scalars(select(Scheduler).order_by(Scheduler.scanned_at.desc())).all()
 
 
 def due(*, now: datetime) -> tuple[int, float]:
-    """How many schedules are due, and for how many seconds the one that has waited longest."""
+    """How many schedules are due, and how many seconds the one that has waited longest has been due."""
     query = select(func.count(), func.min(TaskSchedule.next_run_at)).where(TaskSchedule.next_run_at <= now)
     count, oldest = db.session.execute(query).one()
     return count, (now - oldest).total_seconds() if oldest else 0.0

@@ -1,17 +1,17 @@
-"""How long something has been there, by what this process has seen itself: the clock of no other machine counts."""
+"""How long something has been there, as this process has seen it. No other machine's clock matters."""
 
 from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, Self, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
-GAP = 3.0  # seconds between two looks that count at most; what stood still in a longer gap may have been the watcher
+GAP = 3.0  # the most seconds that count between two looks: in a longer gap this process itself may have been frozen
 
 
 class Sightings(Generic[T]):
     """Things that are seen again and again, look after look.
 
-    A minute in which this process or the database stood still counts as GAP seconds: so others had their chance to act.
+    A minute in which this process or the database was frozen counts as GAP seconds only. So others get time to act.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -20,7 +20,7 @@ class Sightings(Generic[T]):
         self._seconds: dict[T, float] = {}  # for which each has been there
 
     def look(self, things: Iterable[T]) -> Self:
-        """Takes in what is there now. A look that the database did not answer is none: it must not come here."""
+        """Records what is there now. Do not call it for a look that the database did not answer."""
         seen = list(things)  # the answer may take its time: the moment is taken after it
         moment = self._monotonic()
         passed = min(moment - self._looked_at, GAP)
@@ -30,5 +30,5 @@ class Sightings(Generic[T]):
         return self
 
     def lasting(self, seconds: float) -> list[T]:
-        """What has been there at every look for so long."""
+        """The things that have been there at every look for at least `seconds`."""
         return [thing for thing, lasted in self._seconds.items() if lasted >= seconds]

@@ -1,4 +1,4 @@
-"""Schedules as they are kept: created, changed, paused, deleted."""
+"""Creates, changes, pauses and deletes schedules."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -16,14 +16,17 @@ from scheduler_app.services.idempotency import Once
 from scheduler_app.services.row_locks import update_tasks
 
 INTERVALS = ("every_x_days", "every_x_hours", "every_x_minutes")
-KINDS = (INTERVALS, ("cron",), ("rrule",))  # of rule, by the fields that give it
+KINDS = (INTERVALS, ("cron",), ("rrule",))  # the kinds of rule, each as the fields that give it
 RULE_FIELDS = (*(field for kind in KINDS for field in kind), "timezone", "start_at")
 ONE_KIND = f"Needed is exactly one kind of rule: {', '.join(INTERVALS)} or several of these; or cron; or rrule."
 LATEST_TASKS = 10
 
 
 def create(*, now: datetime, once: Once[TaskSchedule] | None = None, **fields: Any) -> TaskSchedule:
-    """The first task is due at the rule's first time from start_at and now on; that of an interval is at once."""
+    """The first task is due at the rule's first time that is neither before `start_at` nor before now.
+
+    An interval without `start_at` begins now.
+    """
     schedule = draft(now=now, **fields)
     schedule.next_run_at = _next_time(schedule, just_before(now))
     db.session.add(schedule)
@@ -35,7 +38,7 @@ def create(*, now: datetime, once: Once[TaskSchedule] | None = None, **fields: A
 
 
 def draft(*, now: datetime, **fields: Any) -> TaskSchedule:
-    """A schedule that is not kept; raises Invalid."""
+    """A schedule that is not stored. Raises Invalid."""
     known = {"timezone": "UTC"} | fields
     schedule = TaskSchedule(created_at=now, anchor_at=_anchor(known.get("start_at"), now), times_scheduled=0, **known)
     _check_period(schedule)
@@ -60,7 +63,7 @@ def lock(task_schedule_id: int) -> TaskSchedule:
 
 
 def latest_tasks(task_schedule_id: int) -> Sequence[Task]:
-    """Those of its newest times, newest first."""
+    """The tasks for the schedule's latest times, newest first."""
     query = select(Task).where(Task.task_schedule_id == task_schedule_id)
     return db.session.scalars(query.order_by(Task.scheduled_for.desc()).limit(LATEST_TASKS)).all()
 
@@ -75,7 +78,7 @@ def find(*, limit: int, cursor: int | None = None) -> tuple[Sequence[TaskSchedul
 
 
 def change(task_schedule_id: int, *, now: datetime, **fields: Any) -> TaskSchedule:
-    """A changed rule counts from now: it neither makes up for the past nor fires twice."""
+    """A changed rule counts from now: it creates no tasks for past times, and fires for no time twice."""
     schedule = lock(task_schedule_id)
     before = [getattr(schedule, name) for name in RULE_FIELDS]
     for name, value in fields.items():
@@ -107,7 +110,7 @@ def pause(task_schedule_id: int, *, note: str | None = None) -> TaskSchedule:
 
 
 def resume(task_schedule_id: int, *, now: datetime) -> TaskSchedule:
-    """It goes on from now: what fell in the pause is not caught up. Does nothing to one that is not paused."""
+    """The schedule goes on from now; times during the pause are not caught up. Does nothing if it is not paused."""
     schedule = lock(task_schedule_id)
     if schedule.paused:
         schedule.paused, schedule.pause_note = False, None
@@ -117,9 +120,10 @@ def resume(task_schedule_id: int, *, now: datetime) -> TaskSchedule:
 
 
 def pause_after_failure(task_id: int) -> None:
-    """To be called in the transaction in which a task ends in ERROR: pauses its schedule, if that asks for it.
+    """Pauses the schedule of a task that ends in ERROR, if the schedule asks for it. Part of the caller's transaction.
 
-    The schedule was locked before the task, if it asked for it then. One that was not locked is not waited for now.
+    Usually the caller has locked the schedule before the task. If not, because the schedule did not ask for it then,
+    this does not wait for its lock.
     """
     failed = select(Task.task_schedule_id).where(Task.task_id == task_id, Task.status == Status.ERROR)
     asks = select(TaskSchedule.task_schedule_id).where(
@@ -156,12 +160,12 @@ def remaining(schedule: TaskSchedule | Row[Any]) -> int | None:
 
 
 def just_before(now: datetime) -> datetime:
-    """The rule's time at this very second still lies ahead."""
+    """A moment such that the rule's time at this very second is still to come."""
     return now.replace(microsecond=0) - timedelta.resolution
 
 
 def _anchor(start_at: datetime | None, now: datetime) -> datetime:
-    # Whole seconds, as clocks show them; rounded down, or "at once" would be up to a second away.
+    # Rules fire at whole seconds. Without rounding down, "at once" would be up to a second away.
     return (start_at or now).replace(microsecond=0)
 
 
@@ -172,7 +176,7 @@ def _next_time(schedule: TaskSchedule, after: datetime) -> datetime | None:
 
 
 def _still_due(schedule: TaskSchedule) -> bool:
-    """Whether next_run_at stands after a change beside the rule."""
+    """Whether `next_run_at` is still right after a change of other fields than the rule's."""
     if schedule.next_run_at is None or remaining(schedule) == 0:
         return False
     return schedule.end_at is None or schedule.next_run_at <= schedule.end_at

@@ -1,4 +1,4 @@
-"""What can be done with a task from outside: submit, find, list, delete."""
+"""What a client can do with tasks: submit, find, list and delete them."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ from scheduler_app.models import Json, Status, Task
 from scheduler_app.services import dispatch
 from scheduler_app.services.idempotency import Once
 
-SEARCHED = 50_000  # tasks that one page looks through for what no index finds: a few milliseconds
+SEARCHED = 50_000  # tasks that one page looks through when no index fits its filters: that takes a few milliseconds
 
 NewTask = SimpleNamespace  # with the columns of its row
 EMPTY = dict.fromkeys(Task.__table__.c.keys())
@@ -40,7 +40,7 @@ GIVEN = {"place": Integer(), "params": Text()} | {name: Task.__table__.c[name].t
 def submit(
     requests: Sequence[dict[str, Any]], *, now: datetime, once: Once[Sequence[NewTask]] | None = None
 ) -> list[NewTask]:
-    """Creates a task for each request, all or none, and sends what is due. They stand in the requests' order."""
+    """Creates one task per request, all or none, and sends the due ones. Returns them in the order of the requests."""
     if not requests:
         return []
     if once:
@@ -88,7 +88,8 @@ def get(task_id: int) -> Task:
 def find(filters: dict[str, Any], *, limit: int, cursor: int | None = None) -> tuple[Sequence[Task], int | None]:
     """A page of tasks, newest first, and the cursor of the next page if there is one.
 
-    What no index finds is looked for among SEARCHED tasks at most: a page may be short, even empty, and have a next.
+    When no index fits the filters, it looks through at most SEARCHED tasks. So a page may be short, or even empty, and
+    still have a next one.
     """
     last = _last_to_search(filters, cursor)
     found = [_newest(filters | status, cursor, last, limit + 1) for status in _each_status(filters)]
@@ -98,7 +99,7 @@ def find(filters: dict[str, Any], *, limit: int, cursor: int | None = None) -> t
 
 
 def _each_status(filters: dict[str, Any]) -> list[dict[str, str]]:
-    """Each status is looked for by itself: its index gives the newest without sorting."""
+    """One query per status, because the index then gives the newest tasks without a sort."""
     return [{"status": status} for status in filters.get("status", ())] or [{}]
 
 
@@ -130,7 +131,7 @@ def remove(task_id: int) -> None:
 
 
 def filtered(query: Select[Any], filters: dict[str, Any]) -> Select[Any]:
-    """Conditions by column, each with one value or a list; created_after and created_before beside."""
+    """Adds one condition per column, with one value or a list of them; also `created_after` and `created_before`."""
     conditions = {
         "created_after": lambda value: Task.created_at > value,
         "created_before": lambda value: Task.created_at < value,

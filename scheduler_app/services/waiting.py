@@ -13,7 +13,7 @@ from scheduler_app.models import WAITING, Task, Worker
 
 
 class WaitingFor(StrEnum):
-    """What stands between a task and its next attempt; of several the first in this order."""
+    """Why a task does not run yet. If several reasons hold, the first in this order is given."""
 
     TIME = "time"  # its run_at has not come
     REDIS = "redis"  # it is due, and Redis does not answer
@@ -23,7 +23,7 @@ class WaitingFor(StrEnum):
 
 
 def reason(task: Task, *, now: datetime) -> dict[str, Any] | None:
-    """`reason` and what tells more about it; None for a task that does not wait."""
+    """The `reason`, with details about it. None for a task that does not wait."""
     if task.status not in WAITING:
         return None
     if task.run_at > now:

@@ -1,8 +1,8 @@
-"""Who works: each worker process keeps a row alive, and what a lost one had begun is begun again.
+"""The worker processes. Each keeps a row alive; the tasks of a lost worker are begun again.
 
-A worker is lost when its heartbeat has been still for DEAD_AFTER. Its row goes, and an attempt whose worker has no
-row counts as failed. A worker that was only slow finds its attempts taken away, and comes back with its next heartbeat.
-No process compares its own time with that of another.
+A worker is lost when its heartbeat has not changed for DEAD_AFTER seconds. Then its row is deleted, and an attempt
+without a worker's row counts as failed. A worker that was only slow loses its attempts, and comes back with its next
+heartbeat. No process compares its own time with the time of another.
 """
 
 import time
@@ -21,12 +21,12 @@ from scheduler_app.services.sightings import Sightings
 
 HEARTBEAT = 3.0  # seconds
 DEAD_AFTER = 12.0  # seconds
-SETTLED = 6.0  # seconds that an attempt without a worker is given: its worker may be coming back to its row
+SETTLED = 6.0  # seconds until an attempt without a worker's row fails: the worker may be about to renew its row
 WITHOUT_WORKER = ~exists().where(Worker.worker_id == Task.worker_id)
 
 
 def beat(worker: dict[str, Any], *, clock_offset: float, now: datetime) -> None:
-    """Renews the worker's row; makes it, for a new worker and for one that was taken for dead."""
+    """Renews the worker's row. Creates it for a new worker, and for one that was taken for dead."""
     seen = {"seen_at": now, "clock_offset": clock_offset}
     renewed = db.session.execute(update(Worker).where(Worker.worker_id == worker["worker_id"]).values(**seen))
     if not renewed.rowcount:  # type: ignore[attr-defined]
@@ -35,7 +35,7 @@ def beat(worker: dict[str, Any], *, clock_offset: float, now: datetime) -> None:
 
 
 def leave(worker_id: str, *, now: datetime) -> None:
-    """For a worker that ends: its row goes, and what it has not finished is begun again elsewhere."""
+    """Deletes the row of a worker that ends. Its unfinished tasks are begun again elsewhere."""
     begin_write()
     db.session.execute(delete(Worker).where(Worker.worker_id == worker_id))
     _abandon(attempts.started(Task.worker_id == worker_id), "The worker was stopped before the attempt was done.", now)
@@ -45,7 +45,7 @@ def leave(worker_id: str, *, now: datetime) -> None:
 class Reaper:
     """Finds lost workers, and fails the attempts that they had begun.
 
-    It trusts what it has seen itself: heartbeats that do not move, whatever time they show.
+    It only trusts what it has seen itself: a heartbeat that does not change, whatever time it shows.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -78,18 +78,18 @@ class Reaper:
 
 
 class Strays:
-    """Attempts that stand as a worker's and do not run there: the answer to their claim was lost."""
+    """Attempts that the table gives to this worker but that do not run here: the answer to their claim was lost."""
 
     def __init__(self, worker_id: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.worker_id = worker_id
         self._seen = Sightings[tuple[int, int]](monotonic)
 
     def disown(self, here: Collection[tuple[int, int]], *, now: datetime) -> int:
-        """Fails those that it has seen for SETTLED, and returns how many.
+        """Fails the strays that it has seen for SETTLED seconds, and returns how many.
 
-        here: task_id and claims of those that run here, or are about to.
+        It waits that long because a task that was just claimed may still be on its way to the thread that runs it.
 
-        What was claimed a moment ago may still be on its way to the thread that runs it.
+        here: `task_id` and `claims` of the attempts that run here, or are about to.
         """
         theirs = select(Task.task_id, Task.claims).where(
             Task.status == Status.STARTED, Task.worker_id == self.worker_id
@@ -117,7 +117,7 @@ def find() -> list[dict[str, Any]]:
 
 
 def _remove(silent: Sequence[tuple[str, datetime]]) -> Sequence[str]:
-    """Deletes the rows of those that have not beaten since; returns whose they were."""
+    """Deletes the rows of those workers that have not renewed them since. Returns the workers' ids."""
     still = select(Worker.worker_id).where(tuple_(Worker.worker_id, Worker.seen_at).in_(silent))
     statement = delete(Worker).where(Worker.worker_id.in_(still.with_for_update(skip_locked=True)))
     return db.session.scalars(statement.returning(Worker.worker_id)).all()
