@@ -1,4 +1,4 @@
-"""What a worker does with one message: claim the task, run its operation, record what came of it."""
+"""What a worker does with one message: it claims the task, runs its operation and records the outcome."""
 
 import json
 import logging
@@ -24,26 +24,26 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_RESULT = 1_000_000  # characters of JSON
-LAST_WORD = 10.0  # seconds that a stopping worker still waits for the database to take a result
+LAST_WORD = 10.0  # seconds that a stopping worker still tries to store a result in the database
 
 
 class UnknownOperation(Exception):
-    """This worker has no such operation; another, or this one after its next release, may have it."""
+    """This worker does not have the operation. Another worker, or a later release of this one, may have it."""
 
 
 class Executor:
-    """Of one worker process; its threads call run."""
+    """One per worker process. Its threads call `run`."""
 
     def __init__(self, app: Flask, writer: StatusWriter, following: Callable[[], Message | None]) -> None:
         self.app = app
         self.clock: DatabaseClock = app.extensions["backbeat.clock"]
         self.writer = writer
-        self.following = following  # the message that this thread will be given next, if that is known
+        self.following = following  # returns the message that the calling thread gets next, if that is known
         self.stopping = threading.Event()  # set once this worker is asked to stop
         self._ahead = threading.local()  # claim: what this thread claimed with the success before it
 
     def run(self, message: Message) -> None:
-        """Raises GiveBack when the database does not let go on: the message is to come again."""
+        """Raises GiveBack when the database cannot be used now, so that the message comes again later."""
         expect(message)
         try:
             attempt = self._claim(message)
@@ -69,7 +69,7 @@ class Executor:
         return self._patiently(claim, bears=failures.is_outage, last_word=0)
 
     def _outcome(self, task: RunningTask) -> bool:
-        """Runs the operation and records what came of it; False when the task has moved on without this attempt."""
+        """Runs the operation and records the outcome. Returns False when the task has moved on without this attempt."""
         try:
             result = _perform(task)
         except BaseException as error:  # whatever an operation raises, sys.exit() too, is its own failure

@@ -1,6 +1,6 @@
-"""Stops an operation from outside its thread: when it runs too long, or is cancelled and does not ask.
+"""Stops an operation from another thread: when it runs too long, or when it is cancelled and does not ask.
 
-The exception reaches Python code at its next step; a call that waits in C is only interrupted once it returns.
+The exception reaches Python code at its next step. A call that waits in C code is interrupted only when it returns.
 """
 
 import ctypes
@@ -21,11 +21,11 @@ class TimeLimitExceeded(Exception):
 
 
 class _Interrupt(BaseException):
-    """What is raised in the thread; not an Exception, so that an operation's own handlers let it through."""
+    """Raised in the operation's thread. Not an Exception, so that the operation's own handlers let it pass."""
 
 
 class InterruptibleCall:
-    """One call of a function in the thread that makes it, which other threads can interrupt, at most once."""
+    """One call of a function. Other threads can interrupt it, at most once."""
 
     def __init__(self) -> None:
         self.limit = 0.0
@@ -36,9 +36,9 @@ class InterruptibleCall:
         self._reason: BaseException | None = None
 
     def run(self, function: Callable[[], Any], *, limit: float) -> Any:
-        """The function's result, or the reason for the interruption raised. A result that is there wins.
+        """Returns the function's result, or raises the reason for the interruption. If there is a result, it wins.
 
-        After limit seconds it is interrupted with TimeLimitExceeded.
+        After `limit` seconds the call is interrupted with TimeLimitExceeded.
         """
         self.limit, self.deadline, self._thread = limit, time.monotonic() + limit, threading.get_ident()
         watch, results = _watch(), []
@@ -57,7 +57,7 @@ class InterruptibleCall:
         return results[0]
 
     def interrupt(self, reason: BaseException) -> None:
-        """Does nothing before and after the function runs."""
+        """Does nothing unless the function is running."""
         with self._lock:
             if self._open and self._reason is None:
                 self._reason = reason
@@ -71,7 +71,7 @@ class InterruptibleCall:
 
 
 class _Watch(threading.Thread):
-    """Interrupts what is past its deadline; one thread a process, started with the first task."""
+    """Interrupts calls that are past their deadline. One thread per process, started with the first task."""
 
     def __init__(self) -> None:
         super().__init__(name="time-limits", daemon=True)

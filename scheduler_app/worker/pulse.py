@@ -1,4 +1,4 @@
-"""What a worker process does beside its tasks: it shows that it lives, hears of cancellations, writes progress."""
+"""What a worker process does besides running tasks: it shows that it lives, notices cancellations, saves progress."""
 
 import logging
 import os
@@ -20,14 +20,14 @@ from scheduler_app.worker.running import RunningTask, attempts_here, running_tas
 
 log = logging.getLogger(__name__)
 
-ATTENTION = 0.5  # seconds between two looks at what was asked of the running tasks
+ATTENTION = 0.5  # seconds between two looks for cancellations of the running tasks
 PATIENCE = 5.0  # seconds for one heartbeat, or one such look
 
 
 class Pulse:
-    """Of one worker process, from before it takes its first task until after its last.
+    """One per worker process. It beats from before the first task until after the last one.
 
-    Heartbeats have a thread of their own: nothing that holds the task table or one of its rows keeps them waiting.
+    Heartbeats have a thread of their own, so that a lock on the task table or on one of its rows does not delay them.
     """
 
     def __init__(self, app: Flask, worker_id: str, *, threads: int, queues: list[str]) -> None:
@@ -48,16 +48,16 @@ class Pulse:
         )
 
     def start(self) -> None:
-        """The worker's row comes before its first task; if the database is away, within SETTLED of the first claim.
+        """Creates the worker's row before its first task. If the database is away, within SETTLED of the first claim.
 
-        It does not wait for the database: until a worker has booted, dramatiq does not stop it.
+        It does not wait for the database, because dramatiq does not stop a worker before it has booted.
         """
         self._loops[0].step()
         for loop in self._loops:
             loop.start()
 
     def stop(self) -> None:
-        """Takes leave; when the database does not answer, the row is left to the reaper."""
+        """Deletes the worker's row. When the database does not answer, the reaper will do it."""
         self._stopping.set()
         for loop in self._loops:
             loop.join()
@@ -78,7 +78,7 @@ class Pulse:
 
 
 class Loop(threading.Thread):
-    """Takes its step again and again, whatever comes of it."""
+    """Repeats its step until it is stopped, also after an error."""
 
     def __init__(
         self, app: Flask, stopping: threading.Event, name: str, act: Callable[[], None], interval: float

@@ -1,4 +1,4 @@
-"""What runs in this process: what an operation sees as current_task, and the pulse keeps watch over."""
+"""The attempts that run in this process. An operation sees its own as `current_task`; the pulse watches all."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from scheduler_app.operations import Cancelled, running_task
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.worker.interrupts import InterruptibleCall
 
-PATIENCE = 0.5  # seconds that code which asks whether it is cancelled has before it is interrupted
+PATIENCE = 0.5  # seconds for an operation to ask whether it is cancelled, before it is interrupted
 MAX_MESSAGE = 500  # characters of a progress message
 
 
@@ -35,16 +35,16 @@ class RunningTask:
         self.unsaved = {"percent": percent, "message": message[:MAX_MESSAGE]}
 
     def take_progress(self) -> dict[str, Any] | None:
-        """What was said since the last time, if anything was."""
+        """The progress since the last call, if there is any."""
         taken, self.unsaved = self.unsaved, None
         return taken
 
     def return_progress(self, progress: dict[str, Any]) -> None:
-        """What was taken and could not be saved; nothing when there is newer."""
+        """Puts back progress that could not be saved, unless there is newer progress."""
         self.unsaved = self.unsaved or progress
 
     def cancel(self) -> None:
-        """Asks it to stop; asked again later, interrupts it."""
+        """Asks the operation to stop. When called again later, interrupts it."""
         if not self.cancelled:
             self.cancelled, self._asked_at = True, time.monotonic()
         elif time.monotonic() - self._asked_at >= PATIENCE:
@@ -52,12 +52,12 @@ class RunningTask:
 
 
 _running: dict[int, RunningTask] = {}
-_expected: set[tuple[int, int]] = set()  # what threads here claim, or have claimed, and run next: task and claims
+_expected: set[tuple[int, int]] = set()  # task and claims: being claimed here, or claimed and next to run
 
 
 @contextmanager
 def registered(attempt: Attempt) -> Iterator[RunningTask]:
-    """From its claim until its outcome is recorded, an attempt is known to run here."""
+    """Registers an attempt as running here. To be held from its claim until its outcome is recorded."""
     task = _running[attempt.task_id] = RunningTask(attempt)
     token = running_task.set(task)
     try:
@@ -74,7 +74,7 @@ def running_tasks() -> list[RunningTask]:
 
 
 def expect(message: tuple[int, int]) -> None:
-    """Before its claim: while the database is away, it may be long until we hear whether that succeeded."""
+    """Call this before a claim. While the database is away, it may take long to learn whether the claim succeeded."""
     _expected.add(_claimed(message))
 
 
@@ -88,6 +88,6 @@ def attempts_here() -> set[tuple[int, int]]:
 
 
 def _claimed(message: tuple[int, int]) -> tuple[int, int]:
-    """The attempt that the message leads to: a claim counts one up."""
+    """The attempt that a claim of the message makes. A claim adds one to the task's claims."""
     task_id, claims = message
     return task_id, claims + 1

@@ -1,7 +1,7 @@
-"""The start of an attempt and its success, which every task costs.
+"""Records the start and the success of an attempt. Every task costs these two writes.
 
-A thread that has another task at hand when it finishes one writes the success of the one and the start of the other
-together, so that under load a task costs one commit. Each is a compare-and-set as in attempts.py.
+A thread that finishes a task and has the next one at hand writes the success of the first and the start of the second
+together. So under load a task costs only one commit. Each is a compare-and-set, as in attempts.py.
 """
 
 import json
@@ -14,7 +14,7 @@ from scheduler_app.database import ThreadCursors, sqlite_time
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.worker.running import running_tasks
 
-# Each text says everything about its change, on both databases; None as the task's id changes nothing.
+# Each text is the whole change, for both databases. With None as the task's id it changes nothing.
 SUCCEED = """
     UPDATE task
     SET status = 'SUCCESS', result = ?, progress = COALESCE(?, progress), finished_at = ?, cancel_requested = FALSE
@@ -39,7 +39,7 @@ BOTH = (
 
 
 def _after(done: str, change: str) -> str:
-    """The change, made to wait until the one with that name is complete."""
+    """The change, made to wait until the change named `done` is complete."""
     return change.replace("RETURNING", f"AND (SELECT count(*) FROM {done}) >= 0 RETURNING")  # noqa: S608
 
 
@@ -50,18 +50,19 @@ Message = tuple[int, int]  # the task's id and how often it was claimed before
 
 
 class StatusWriter:
-    """Of one worker process. Its methods raise SQLAlchemy's errors."""
+    """One per worker process. Its methods raise SQLAlchemy's errors."""
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         self.cursors = ThreadCursors()
         self._sqlite = self.cursors.engine.dialect.name == "sqlite"
-        self._turn = threading.Lock()  # to write to SQLite, whose own way to wait is to sleep, ever longer
+        self._turn = threading.Lock()  # for writes to SQLite, which itself waits by sleeping, ever longer
 
     def claim(self, message: Message, *, again: bool = False, now: datetime) -> Attempt | None:
-        """The attempt, STARTED; None when the message is out of date: deleted, cancelled or claimed already.
+        """Claims the task and returns the attempt. None when the task is deleted, cancelled or claimed already.
 
-        When it is tried again after an error, what this worker has claimed without hearing of it counts as claimed now.
+        `again` says that an earlier try ended with an error. That try may have claimed the task for this worker without
+        our hearing of it; then this counts as claimed now.
         """
         return self._write(None, None, None, message, now)[1] or (self._find_claimed(message) if again else None)
 
@@ -75,15 +76,16 @@ class StatusWriter:
         again: bool = False,
         now: datetime,
     ) -> tuple[bool, Attempt | None]:
-        """Records the result, which is JSON, and claims the message that the thread takes up next, if there is one.
+        """Records the result, which is JSON, and claims the message that the thread runs next, if there is one.
 
-        The first is False when the task has moved on without this attempt; its result is dropped. Again as in claim.
+        The first value returned is False when the task has moved on without this attempt; its result is then dropped.
+        `again` is as in `claim`.
         """
         won, ahead = self._write(attempt, result, json.dumps(progress) if progress else None, following, now)
         return won, ahead or (self._find_claimed(following) if again and following else None)
 
     def close(self) -> None:
-        """For a thread that ends."""
+        """Call this in a thread that ends."""
         self.cursors.close()
 
     def _write(
@@ -119,7 +121,7 @@ class StatusWriter:
 def _on_postgresql(cursor: Any, success: Sequence[Any], claim: Sequence[Any]) -> Sequence[Any]:
     *_, ended, _ = success
     *_, begun, _ = claim
-    # In the order of their ids, as everybody locks tasks.
+    # In the order of the ids, because all transactions lock tasks in that order.
     claim_first = ended and begun and int(begun) < int(ended)
     text, values = (CLAIM_FIRST, (*claim, *success)) if claim_first else (SUCCEED_FIRST, (*success, *claim))
     row: Sequence[Any] = cursor.execute(text, values, prepare=True).fetchone()
