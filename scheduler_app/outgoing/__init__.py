@@ -1,7 +1,7 @@
-"""What leaves the house: egress rules, secrets by reference, signatures, one client.
+"""Outgoing requests: egress rules, secrets by reference, signatures and one client.
 
-Operations call `send`; `create_app` calls `configure`. Until then nothing but public addresses is reached and no secret
-is known. This package knows nothing of tasks, Flask or the database.
+Operations call `send`, and `create_app` calls `configure`. Before that, only public addresses can be called, and no
+secret is known. This package knows nothing of tasks, Flask or the database.
 """
 
 from scheduler_app.config import Settings
@@ -30,7 +30,7 @@ send = _client.send
 
 
 def configure(settings: Settings, *, check: bool = False) -> None:
-    """With `check` raises SettingsError when the file of secrets cannot be used: for the processes that send."""
+    """With `check`, raises SettingsError when the file of secrets cannot be used. Processes that send use `check`."""
     _client.allowed = Allowed.of(settings.http_allow)
     _client.secrets = SecretsFile(settings.secrets_file)
     if check:

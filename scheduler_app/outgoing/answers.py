@@ -1,4 +1,4 @@
-"""What of a response is kept: bounded, as text, without the secrets that took part in the request."""
+"""The part of a response that is kept: of bounded size, as text, and without the secrets used in the request."""
 
 import codecs
 import re
@@ -12,12 +12,12 @@ from scheduler_app.outgoing.messages import Answer
 MAX_CONTENT = 65_536  # bytes of a body that are kept
 MAX_HEADERS = 16_384  # characters of the headers that are kept
 
-# A list, because Python also knows codecs that are slow on purpose, or no text.
+# A fixed list, because some of Python's codecs are slow on purpose, and some are not for text.
 _CHARSET = r"utf-(8|16|32)([bl]e)?|us-ascii|iso-8859-\d{1,2}|windows-\d{3,4}|koi8-[ru]|shift_jis|euc-(jp|kr)|gb\w+|big5"
 
 
 def read(response: HTTPResponse, blackening: Blackening) -> Answer:
-    # Beyond what is kept so much is read as a secret is long that the bound cuts in two.
+    # More is read than is kept: else a secret that the limit cuts in two would not be recognised.
     content = response.read(MAX_CONTENT + 1 + blackening.margin, decode_content=True)
     headers, size = {}, 0
     for name, value in response.headers.itermerged():
@@ -36,7 +36,7 @@ def _body(content: bytes, content_type: str, blackening: Blackening) -> str:
 
 
 def text(content: bytes, content_type: str, *, whole: bool) -> str:
-    """In the charset that the content type names, else UTF-8; what is no such text shows as U+FFFD."""
+    """Decodes with the charset of the content type, else with UTF-8. Bytes that do not fit become U+FFFD."""
     message = Message()
     message["content-type"] = content_type
     charset = message.get_content_charset("utf-8")

@@ -1,7 +1,7 @@
-"""Finds secrets in what comes back, however they are written there, and takes them out.
+"""Finds secrets in a response, in whatever spelling, and removes them.
 
-Each is searched for as it is, as URLs, JSON and HTML escape it, also twice over, and in Base64. Base64 writes the same
-bytes in three ways, after how many bytes stand before them.
+It searches for each secret as it is, as URLs, JSON and HTML escape it, also escaped twice, and in Base64. Base64 has
+three spellings of the same bytes, depending on the number of bytes before them.
 """
 
 import base64
@@ -47,7 +47,7 @@ _URLS_TO_USUAL = str.maketrans("-_", "+/")  # the two alphabets of Base64
 
 
 class Blackening:
-    """Of the secrets that took part in one request."""
+    """Removes the secrets that were used in one request."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         values = [value for secret in secrets for value in secret.values]
@@ -56,7 +56,7 @@ class Blackening:
         self.margin = max(map(len, values), default=0) * LONGEST_CHARACTER
 
     def apply(self, text: str, keep: int | None = None) -> str:
-        """The text's first `keep` characters without the secrets; one that the cut goes through is out as a whole."""
+        """The first `keep` characters of the text, without the secrets. A secret at the cut is removed as a whole."""
         keep = len(text) if keep is None else keep
         pieces, at = [], 0
         for start, end in sorted(span for span in self._spans(text) if span[0] < keep):
@@ -76,7 +76,7 @@ class Blackening:
 
 
 class _Reading:
-    """A text with its escapes read; where its characters stand in the text itself is worked out when that is asked."""
+    """A text with its escapes decoded. The positions of its characters in the original are computed only on demand."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class _Reading:
 
     @cached_property
     def _begins(self) -> Sequence[int]:
-        """Of each character, and of the end."""
+        """The position of each character in the original, and of the end."""
         if self._of is None:
             return range(len(self.text) + 1)
         outer, begins, at = self._of._begins, list[int](), 0
@@ -104,7 +104,7 @@ class _Reading:
 
 
 def _readings(text: str) -> list[_Reading]:
-    """The text as it is, and with one kind or two of escapes read: JSON in a URL, URLs in JSON in JSON."""
+    """The text as it is, and with one or two kinds of escapes decoded, such as JSON in a URL, or a URL in JSON."""
     known = {text: _Reading(text)}
     for _ in range(2):
         for reading in list(known.values()):
@@ -122,7 +122,7 @@ def _find(sought: str, text: str) -> Iterator[Span]:
 
 
 def _widened(span: Span, text: str) -> Span:
-    """With the characters beside it, which carry bits of the secret, too."""
+    """The span with its neighbours, because these characters also carry bits of the secret."""
     start, end = span
     before, behind = text[max(start - 1, 0) : start], text[end : end + 1]
     return start - (before.isalnum() or before in ("+", "/")), end + (behind.isalnum() or behind in ("+", "/"))
@@ -131,5 +131,5 @@ def _widened(span: Span, text: str) -> Span:
 def _base64(value: str) -> Iterator[str]:
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + value.encode()).decode()
-        # Characters that also carry bits of what stands before or behind are not certain.
+        # Characters that also carry bits of their neighbours are left out, because they can vary.
         yield encoded[-(-before * 8 // 6) : (before + len(value)) * 8 // 6]

@@ -1,4 +1,4 @@
-"""The one client by which requests leave: it checks where they go, fills in secrets, signs and reads the answer."""
+"""The one client for outgoing requests. It checks the target, fills in secrets, signs, and reads the answer."""
 
 import http.client
 import socket
@@ -20,7 +20,7 @@ from scheduler_app.outgoing.messages import Answer, Request
 from scheduler_app.outgoing.secrets_file import Secret, SecretsFile, filled, references
 from scheduler_app.outgoing.signatures import signature_headers
 
-WATCH_INTERVAL = 0.25  # seconds between two looks whether the request is to be given up
+WATCH_INTERVAL = 0.25  # seconds between two checks whether to give up the request
 
 
 def _never() -> bool:
@@ -38,13 +38,13 @@ class Client:
         self.lookup = lookup
 
     def send(self, request: Request, *, trusted: bool = False, given_up: Callable[[], bool] = _never) -> Answer:
-        """The answer, whatever its status; redirects are not followed.
+        """The answer, whatever its status. Redirects are not followed.
 
-        With `trusted` any address may be called: for those that the operator sets. When `given_up` turns true, the
-        connection is broken off.
-        Raises Refused for what is not allowed, SecretsUnreadable, TimeoutError when there is no complete answer within
-        the request's timeout, and ConnectionError for every other failure on the way. No secret that took part is in
-        the answer or in an error.
+        With `trusted`, any address may be called; use it for addresses that the operator sets. When `given_up` returns
+        true, the connection is closed at once.
+        Raises Refused for a request that is not allowed, SecretsUnreadable, TimeoutError when there is no complete
+        answer within the request's timeout, and ConnectionError for every other failure of the connection. No answer
+        and no error contains a secret of the request.
         """
         secrets = self.secrets.chosen(request)
         blackening = Blackening(secrets.values())
@@ -66,9 +66,9 @@ class Client:
         except (OSError, HTTPError, http.client.HTTPException) as error:
             failure = blackening.apply(f"{request.target}: {error.__cause__ or error}")
         else:
-            _check_deadline(deadline, request)  # the end of a body may have been the hanging up
+            _check_deadline(deadline, request)  # the body may have ended only because _hung_up closed the connection
             return answer
-        # Raised out here, because the error above may quote what came back, and would be shown as the context.
+        # Raised outside the handler: the caught error may quote the response, and would be shown as the context.
         _check_deadline(deadline, request)
         raise ConnectionError(failure)
 
@@ -82,7 +82,7 @@ def _headers(request: Request, secrets: Mapping[str, Secret]) -> dict[str, str]:
 
 
 def _check_encrypted(request: Request, found: Sequence[Found]) -> None:
-    """Raises Refused for a secret that would cross the internet for everybody on the way to read."""
+    """Raises Refused when a secret would cross the internet unencrypted, where others could read it."""
     names = references(request.headers)
     if names and request.target.scheme == "http" and any(is_public(address_of(each)) for each in found):
         raise Refused(f"The secret {min(names)!r} is not sent to a public address without encryption; use https.")
@@ -91,7 +91,7 @@ def _check_encrypted(request: Request, found: Sequence[Found]) -> None:
 def _exchange(
     connection: HTTPConnection, request: Request, headers: Mapping[str, str], blackening: Blackening
 ) -> Answer:
-    """One request, on a connection of its own: a kept one may be closed at the other end, which costs an attempt."""
+    """Sends one request, on a new connection. The peer may have closed a kept one, which would cost an attempt."""
     connection.request(request.method, request.target.uri, body=request.body, headers=headers, preload_content=False)
     with connection.getresponse() as response:
         return answers.read(response, blackening)
@@ -99,16 +99,16 @@ def _exchange(
 
 @contextmanager
 def _hung_up(sock: socket.socket, deadline: float, given_up: Callable[[], bool]) -> Iterator[None]:
-    """At the deadline, and when the request is given up.
+    """Closes the connection at the deadline, and when the request is given up.
 
-    A socket's timeout bounds each read only: without this a peer that drips single bytes would hold on for ever.
+    A socket's timeout only bounds each single read. A peer that sends one byte at a time could hold us for ever.
     """
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(min(WATCH_INTERVAL, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline or given_up():
-                # The plain socket's shutdown: that of a TLS socket takes the session away from the thread that reads.
+                # The plain socket's shutdown: a TLS socket's own would take the session away from the thread that reads.
                 _shut_down(sock)
                 return
 

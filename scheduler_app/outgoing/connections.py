@@ -1,4 +1,4 @@
-"""Connections of which the address was checked: a name is looked up once, and what was checked is connected to."""
+"""Connections to checked addresses. A name is looked up once, and only a checked address is connected to."""
 
 import logging
 import socket
@@ -26,10 +26,10 @@ def resolve(host: str, port: int) -> Sequence[Found]:
 
 
 def connection_to(target: Target, *, allowed: Allowed | None, lookup: Resolver, deadline: float) -> HTTPConnection:
-    """Not connected yet. Its connect() raises Refused, OSError and urllib3's errors.
+    """A connection that is not connected yet. Its connect() raises Refused, OSError and urllib3's errors.
 
-    `allowed` of None stands for everything: the operator has set the address. `deadline` is of time.monotonic().
-    Settings of the environment for proxies do not count: a proxy would look the name up itself.
+    `allowed` is None when the operator has set the address: then every address may be called. `deadline` is by
+    time.monotonic(). Proxy settings in the environment are ignored, because a proxy would look the name up itself.
     """
 
     def reach() -> socket.socket:
@@ -47,7 +47,7 @@ def connection_to(target: Target, *, allowed: Allowed | None, lookup: Resolver, 
 
 
 def permitted(host: str, found: Sequence[Found], allowed: Allowed) -> list[Found]:
-    """The addresses that may be called. A name that has others beside them is not refused: those are left out.
+    """The addresses that may be called. Other addresses of the same name are left out; the name is not refused.
 
     Raises Refused when none may be called.
     """

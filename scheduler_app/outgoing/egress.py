@@ -1,7 +1,7 @@
-"""Which addresses a task may call. It is decided on the address, after a name is looked up, never on how it is spelled.
+"""Which addresses a task may call. This is decided by the address that a name leads to, never by its spelling.
 
-The ranges are those of IANA's registries of special-purpose addresses. They stand here because what Python calls
-private differs between its versions.
+The ranges are those of IANA's registries of special-purpose addresses. They are listed here because Python's own idea
+of a private address differs between its versions.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ def _networks(*texts: str) -> tuple[Network, ...]:
     return tuple(ip_network(text) for text in texts)
 
 
-# Where clouds answer with credentials, beside the link-local 169.254.169.254.
+# Addresses, besides the link-local 169.254.169.254, at which clouds answer with credentials.
 METADATA = _networks(
     "100.100.100.200",  # Alibaba
     "168.63.129.16",  # Azure, among public addresses
@@ -50,20 +50,20 @@ NOT_PUBLIC = (
 )
 NAT64 = ip_network("64:ff9b::/96")  # how a network of IPv6 alone reaches public IPv4
 PUBLIC_IPV6 = (ip_network("2000::/3"), NAT64)
-# IPv6 addresses whose last 32 bits are the IPv4 address that is reached in the end.
+# IPv6 ranges in which the last 32 bits are an IPv4 address, to which the packet finally goes.
 CARRIERS = (NAT64, *_networks("64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96"))
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """What may be called beside public addresses."""
+    """The addresses that may be called in addition to public ones."""
 
     networks: tuple[Network, ...] = ()
     hosts: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, entries: Iterable[Network | str]) -> "Allowed":
-        """Of networks and names of hosts, in lower case; `local` stands for all that is loopback or private."""
+        """From networks and lower-case host names. `local` stands for all loopback and private addresses."""
         networks: list[Network] = []
         hosts: list[str] = []
         for entry in entries:
@@ -80,7 +80,7 @@ PUBLIC_ONLY = Allowed()
 
 
 def refusal(address: Address, host: str, allowed: Allowed) -> str | None:
-    """Why the address, to which the host's name leads, may not be called; None when it may."""
+    """Why the address of this host may not be called. None when it may be called."""
     reached = _reached(address)
     if any(_within(each, NEVER) for each in reached):
         return (
@@ -97,12 +97,12 @@ def refusal(address: Address, host: str, allowed: Allowed) -> str | None:
 
 
 def is_public(address: Address) -> bool:
-    """Whether everything that a packet to it reaches lies on the public internet."""
+    """Whether the address, and every address that a packet to it is sent on to, is on the public internet."""
     return all(_is_public(each) for each in _reached(address))
 
 
 def _reached(address: Address) -> list[Address]:
-    """The address, and those that it carries within it: a translator or tunnel sends the packet on to them."""
+    """The address, and those embedded in it, because a translator or a tunnel sends the packet on to them."""
     if isinstance(address, IPv4Address):
         return [address]
     if address.ipv4_mapped:

@@ -2,8 +2,8 @@
 
 
 class Refused(Exception):
-    """The request is not allowed, and would not be however often it were sent."""
+    """The request is not allowed. Sending it again would not help."""
 
 
 class SecretsUnreadable(Exception):
-    """The file of secrets cannot be used as it is now; one line says why and shows none of its values."""
+    """The file of secrets cannot be used as it is. The message is one line that says why, without any of its values."""

@@ -1,4 +1,4 @@
-"""What the client sends, and what it gives back."""
+"""The requests that the client sends, and the answers that it returns."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +14,7 @@ class Request:
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case; ${secret:NAME} is filled in
     body: bytes | None = None
-    timeout: float = 30.0  # seconds for the whole exchange, looking up the name excepted
+    timeout: float = 30.0  # seconds for the whole exchange, without the look-up of the name
     sign_with: str | None = None  # the name of the secret that signs it, as Standard Webhooks say
     message_id: str = ""  # its webhook-id, when it is signed: the same whenever the same message is sent again
 
@@ -55,7 +55,7 @@ class Target:
 
     @property
     def names(self) -> set[str]:
-        """What it is called where hosts are listed: `host` and `host:port`."""
+        """The names that mean it in a list of hosts: `host` and `host:port`."""
         return {self._host, f"{self._host}:{self.port}"}
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
-"""Secrets by reference: a request names them, and the file of this process has their values and where they may go.
+"""Secrets by reference. A request names a secret; a file of this process has its value and its allowed hosts.
 
-The file is JSON, with `previous` only while a secret is being replaced:
+The file is JSON. `previous` is only there while a secret is being replaced:
 
     {"SHOP_TOKEN": {"value": "…", "hosts": ["api.example.com"], "previous": "…"}}
 """
@@ -38,7 +38,7 @@ class Secret:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """All that must not be shown; the one in use first."""
+        """All values that must not be shown. The one in use comes first."""
         return (self.value, self.previous) if self.previous else (self.value,)
 
 
@@ -62,14 +62,14 @@ _FILE = fields.Dict(keys=fields.String(validate=validate.Regexp(rf"{NAME}\Z")), 
 
 
 class SecretsFile:
-    """Read anew whenever it has changed, so that a secret is replaced without a restart."""
+    """Reads the file again whenever it has changed, so that a secret can be replaced without a restart."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self._read: tuple[tuple[int, ...], dict[str, Secret]] = ((), {})  # the version of the file, and what it says
 
     def read(self) -> dict[str, Secret]:
-        """By name; empty when there is no file set. Raises SecretsUnreadable."""
+        """The secrets by name; empty when no file is set. Raises SecretsUnreadable."""
         if self.path is None:
             return {}
         try:
@@ -93,9 +93,9 @@ class SecretsFile:
             raise SettingsError(str(error)) from None
 
     def chosen(self, request: Request) -> dict[str, Secret]:
-        """What the request names; raises Refused for a name that is not known, and for a host that is not the secret's.
+        """The secrets that the request names. Raises Refused for an unknown name, and for a host that it is not for.
 
-        Raises SecretsUnreadable when it names any and the file cannot be used.
+        Raises SecretsUnreadable when the request names a secret and the file cannot be used.
         """
         try:
             names = references(request.headers, request.sign_with)
@@ -111,8 +111,8 @@ class SecretsFile:
 def references(headers: Mapping[str, str], sign_with: str | None = None) -> set[str]:
     """The names of the secrets that a request needs.
 
-    Raises ValueError for what names none, and for a `Host` of one's own: a server of many hosts would hand the
-    request to another one than the secret is for.
+    Raises ValueError for a reference that is malformed. Also for a `Host` header: a server with many hosts would pass
+    the request to another host than the one that the secret is for.
     """
     names = {sign_with} if sign_with else set()
     for header, value in headers.items():
@@ -125,7 +125,7 @@ def references(headers: Mapping[str, str], sign_with: str | None = None) -> set[
 
 
 def filled(headers: Mapping[str, str], secrets: Mapping[str, Secret]) -> dict[str, str]:
-    """The headers as they are sent; raises Refused, without the value, for one that cannot be."""
+    """The headers as they are sent. Raises Refused for a header that cannot be sent, without showing its value."""
     values = {name: _REFERENCE.sub(lambda m: secrets[m["name"]].value, value) for name, value in headers.items()}
     for name, value in values.items():
         if not _SENDABLE.fullmatch(value):

@@ -12,7 +12,10 @@ KEY_SIZES = range(24, 65)  # bytes
 
 
 def signature_headers(secret: Secret, message_id: str, content: bytes, *, now: datetime) -> dict[str, str]:
-    """With two signatures while the secret is being replaced; raises Refused for a secret that is no signing key."""
+    """The headers of a signed request. They have two signatures while the secret is being replaced.
+
+    Raises Refused for a secret that is not a signing key.
+    """
     timestamp = str(int(now.timestamp()))
     signed = b".".join((message_id.encode(), timestamp.encode(), content))
     signatures = [f"v1,{_signature(_key(secret.name, value), signed)}" for value in secret.values]

@@ -14,7 +14,7 @@ class Supervisor:
     def __init__(self, environ: Mapping[str, str], *, inherited: tuple[int, ...] = (), verbose: bool = False) -> None:
         """`inherited` are open files that every child holds as long as it lives.
 
-        Unless verbose, what a child writes before it is ready is shown only when it does not become ready.
+        Unless `verbose` is set, the early output of a child is shown only when the child does not become ready.
         """
         self.environ = environ
         self.inherited = inherited
@@ -24,16 +24,16 @@ class Supervisor:
         self.stopping = False
 
     async def start(self, *services: Service) -> None:
-        """Together; raises StartError when one of them ends, or takes too long, before it is ready."""
+        """Starts the services together. Raises StartError when one ends or takes too long before it is ready."""
         await asyncio.gather(*(child.start() for child in self._stage(*services)))
 
     async def run(self, service: Service) -> None:
-        """To its end, once; raises StartError when it fails."""
+        """Runs the service once, to its end. Raises StartError when it fails."""
         (child,) = self._stage(service)
         await child.run()
 
     async def supervise(self, start: Coroutine[None, None, None]) -> None:
-        """Until a signal asks to stop; a second Ctrl-C kills what still runs."""
+        """Runs until a signal asks to stop. A second Ctrl-C kills the children that still run."""
         self._stop_on_signals()
         try:
             await start
@@ -44,7 +44,7 @@ class Supervisor:
             await self._stop()
 
     def _stage(self, *services: Service) -> list[Child]:
-        """All later children hold its lifeline too, so that without the supervisor they stop in the same order."""
+        """Adds a stage. All later children also hold its lifeline, so the order holds even without the supervisor."""
         lifeline, other_end = os.pipe()
         stage = [
             Child(service, self.log, self.environ, lifeline, self.inherited, verbose=self.verbose)

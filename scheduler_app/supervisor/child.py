@@ -1,4 +1,4 @@
-"""One child process: started, kept running, stopped; its output goes to the common log."""
+"""Starts one child process, keeps it running and stops it. Its output goes to the common log."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ START_TIMEOUT = 120.0  # seconds until a child must be ready
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a child is started again, doubled each time
 STEADY = 30.0  # seconds; a child that ran for so long is started again after FIRST_DELAY
 LONGEST_LINE = 1 << 20
-HELD_BACK = 200  # lines of a child that starts
+HELD_BACK = 200  # lines of output that are held back while a child starts
 COLOURS = (36, 33, 32, 35, 34)
 
 
@@ -27,7 +27,7 @@ class StartError(Exception):
 class Service:
     name: str
     command: tuple[str, ...]  # the first is an absolute path
-    ready: str | Callable[[], Awaitable[bool]] = ""  # a text in its log, or a question that is asked until it is true
+    ready: str | Callable[[], Awaitable[bool]] = ""  # a text in its log, or a function to call until it is true
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
     directory: Path | None = None
 
@@ -74,7 +74,7 @@ class Child:
         self.held_back: deque[str] | None = None  # what it wrote before it was ready
 
     async def start(self) -> None:
-        """Until it is ready; from then on it is kept running."""
+        """Starts it and waits until it is ready. From then on it is kept running."""
         process = await self._quietly(self._until_ready)
         self._say("is ready")
         self.keeper = asyncio.create_task(self._keep(process))
@@ -100,12 +100,12 @@ class Child:
         self._say(_ending(await self._end(process)))
 
     def abandon(self) -> None:
-        """It is not started again."""
+        """Gives it up: it is not started again."""
         if self.keeper:
             self.keeper.cancel()
 
     def kill(self) -> None:
-        """The whole process group; while its watcher lives, no other group can have its id."""
+        """Kills the whole process group. While its watcher lives, no other group can have its id."""
         if self.process:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -150,7 +150,7 @@ class Child:
     async def _quietly(
         self, until: Callable[[asyncio.subprocess.Process], Awaitable[None]]
     ) -> asyncio.subprocess.Process:
-        """What it writes while it starts is only of interest when it does not start."""
+        """Starts a process. Its output until it is ready is shown only if it does not become ready."""
         self.held_back = None if self.verbose else deque(maxlen=HELD_BACK)
         try:
             process = await self._spawn()

@@ -1,11 +1,11 @@
-"""Runs a command beside a watcher that takes it along when the supervisor is gone, however that ended.
+"""Runs a command beside a watcher. The watcher stops the command when the supervisor is gone, however it ended.
 
     python guard.py LIFELINE GRACE COMMAND [ARGUMENT ...]
 
-LIFELINE is the read end of a pipe. When nobody holds its other end any more, the command gets SIGTERM, and
-GRACE seconds later SIGKILL together with its process group, of which it must be the leader.
+LIFELINE is the read end of a pipe. When nobody holds its other end any more, the command gets SIGTERM. GRACE seconds
+later its whole process group gets SIGKILL. The command must be the leader of that group.
 The command takes over this process, so that the supervisor sees the command's own id and exit code.
-Nothing of the project is imported here: a watcher costs a few megabytes and milliseconds.
+It imports nothing of the project, so that a watcher costs only a few megabytes and milliseconds.
 """
 
 import os
