@@ -1,4 +1,4 @@
-"""What all schemas of requests have in common, and all of answers."""
+"""The base classes of all request schemas and all answer schemas."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from scheduler_app.spelling import explain_unknown
 
 
 class RequestSchema(Schema):
-    """What comes in. All that is wrong is said at once, each with what is allowed."""
+    """The base of requests. It reports all errors at once, each with the values that are allowed."""
 
     error_messages = {"type": "Must be a JSON object."}  # noqa: RUF012 (marshmallow's own way)
-    is_optional = False  # whether a request without body is as one with an empty object
+    is_optional = False  # whether a missing body counts as an empty object
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
         explain_unknown(error.messages_dict, [field.data_key or name for name, field in self.load_fields.items()])
 
 
 class QuerySchema(RequestSchema):
-    """What stands behind the `?` of a URL."""
+    """The parameters after the `?` of a URL."""
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_given_once(self, data: Any, original: Any, **_: Any) -> None:
@@ -34,7 +34,7 @@ class NoQuery(QuerySchema):
 
 
 class AnswerSchema(Schema):
-    """What goes out. Every field is always there, unless its metadata says `optional`."""
+    """The base of answers. Every field is always there, unless its metadata says `optional`."""
 
     def on_bind_field(self, field_name: str, field_obj: Field[Any]) -> None:
         field_obj.required = not field_obj.metadata.get("optional", False)

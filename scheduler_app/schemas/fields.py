@@ -86,7 +86,7 @@ def operation_field(**kwargs: Any) -> fields.String:
 
 
 def params_field(**kwargs: Any) -> Params:
-    metadata = {"description": "What the operation needs, as its schema says.", "example": {}}
+    metadata = {"description": "The operation's parameters, as its schema describes them.", "example": {}}
     return Params(keys=fields.String(), metadata=metadata, **kwargs)
 
 
@@ -96,7 +96,7 @@ def priority_field(**kwargs: Any) -> WholeNumber:
 
 
 def max_retries_field(**kwargs: Any) -> WholeNumber:
-    metadata = {"description": "Attempts after the first; the operation's own number when not given.", "example": 5}
+    metadata = {"description": "Attempts after the first. Without it, the operation's own number counts.", "example": 5}
     return WholeNumber(0, MAX_RETRIES, metadata=metadata, **kwargs)
 
 

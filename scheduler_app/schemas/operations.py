@@ -1,4 +1,4 @@
-"""Operations, as they go out."""
+"""Operations, as answers show them."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from scheduler_app.services.attempts import BACKOFF_BASE, MAX_BACKOFF, MIN_BACKO
 
 
 def json_schema(operation: Operation) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of the operation's parameters; schemas nested in it stand in its `$defs`."""
+    """The JSON Schema (2020-12) of the operation's parameters. Nested schemas are in its `$defs`."""
     plugin = MarshmallowPlugin()
     spec = APISpec(title="", version="", openapi_version="3.1.0", plugins=[plugin])
     assert plugin.converter is not None  # made by APISpec
@@ -25,7 +25,7 @@ def json_schema(operation: Operation) -> dict[str, Any]:
 
 
 class BackoffOut(AnswerSchema):
-    """How long a failed attempt waits for the next one."""
+    """How long a task waits after a failed attempt."""
 
     min_seconds = fields.Float(metadata={"example": MIN_BACKOFF})
     base = fields.Float(metadata={"example": BACKOFF_BASE})
@@ -35,13 +35,13 @@ class BackoffOut(AnswerSchema):
 class OperationOut(AnswerSchema):
     """A kind of task, and what it needs."""
 
-    name = fields.String(metadata={"description": "What `operation` of a task names.", "example": "calculate"})
+    name = fields.String(metadata={"description": "The name to give in a task's `operation`.", "example": "calculate"})
     summary = fields.String(
         metadata={"description": "What it does, in one line.", "example": "Computes an expression."}
     )
     description = fields.String(
         metadata={
-            "description": "The same at length: what it needs, gives, retries and refuses.",
+            "description": "The full description: what it needs, returns, retries and refuses.",
             "example": "Computes an expression.",
         }
     )
@@ -54,7 +54,7 @@ class OperationOut(AnswerSchema):
         },
     )
     max_retries = fields.Integer(
-        metadata={"description": "Attempts after the first, when the task does not say.", "example": 5}
+        metadata={"description": "Attempts after the first, unless the task sets its own number.", "example": 5}
     )
     backoff = fields.Nested(
         BackoffOut,

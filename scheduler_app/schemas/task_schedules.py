@@ -1,4 +1,4 @@
-"""Task schedules, as they come in and go out."""
+"""Task schedules, in requests and answers."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -29,16 +29,16 @@ YEAR = 366 * 86_400  # seconds
 NO_NUL = validate.ContainsNoneOf("\0", error="Must not contain NUL.")
 
 CRON = (
-    "Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday); the two days are ORed."
+    "Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday); of two day fields either may match."
     f" Or one of {', '.join(f'`{name}`' for name in recurrence.CRON_NAMES)}."
 )
 RRULE = "The text of an RFC 5545 rule, without `RRULE:`, counted from `start_at`."
 OVERLAP = (
-    "When a task of the schedule has not finished: `allow` creates the next one all the same, `skip` leaves the time"
+    "When a task of the schedule has not finished: `allow` creates the next one anyway, `skip` leaves the time"
     " out, `cancel_previous` cancels what has not finished."
 )
 CATCH_UP = (
-    "What becomes of times that were missed (by more than a minute) while no scheduler ran: `latest` creates one task"
+    "For times that were missed by more than a minute while no scheduler ran: `latest` creates one task"
     " for the newest, `all` one for each, `none` nothing."
 )
 
@@ -51,7 +51,7 @@ class WholeSecond(Time):
 
 
 def readable(read: Callable[[str], Any]) -> Callable[[str], None]:
-    """A validator: what `read` refuses is not valid, and its ValueError says what is allowed."""
+    """A validator for text that `read` accepts. For other text, `read` raises a ValueError that says what is allowed."""
 
     def check(text: str) -> None:
         try:
@@ -72,7 +72,10 @@ class RuleFields(RequestSchema):
         metadata={"description": "A day is 24 h. Of several intervals the longest counts."},
     )
     every_x_hours = WholeNumber(
-        1, 24 * MAX_DAYS, allow_none=True, metadata={"description": "Exact hours from `start_at` on, without drift."}
+        1,
+        24 * MAX_DAYS,
+        allow_none=True,
+        metadata={"description": "Exact hours, counted from `start_at`, without drift."},
     )
     every_x_minutes = WholeNumber(
         1, 1_440 * MAX_DAYS, allow_none=True, metadata={"description": "Exact minutes, in the same way."}
@@ -96,16 +99,20 @@ class RuleFields(RequestSchema):
         },
     )
     start_at = WholeSecond(
-        allow_none=True, metadata={"description": "Nothing is due earlier; now when not given.", "example": None}
+        allow_none=True,
+        metadata={"description": "No task is due earlier. Without it, the schedule starts now.", "example": None},
     )
     end_at = WholeSecond(allow_none=True, metadata={"description": "Nothing is due later.", "example": None})
     schedule_x_times = WholeNumber(
-        1, MAX_TIMES, allow_none=True, metadata={"description": "Tasks at most; no limit when null.", "example": 2}
+        1,
+        MAX_TIMES,
+        allow_none=True,
+        metadata={"description": "How many tasks it creates at most; null for no limit.", "example": 2},
     )
 
 
 class OneRule(RequestSchema):
-    """A rule that stands by itself, checked as a whole, whatever else is wrong."""
+    """A complete rule. It is checked as a whole, even when other fields have errors."""
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_rule(self, data: dict[str, Any], original: Any, **_: Any) -> None:
@@ -124,7 +131,7 @@ class RuleRequest(OneRule, RuleFields):
 
 
 class ScheduleFields(RuleFields):
-    """What can be set when a schedule is created and changed later."""
+    """The fields that can be set when a schedule is created, and changed later."""
 
     name = fields.String(
         allow_none=True,
@@ -159,7 +166,7 @@ class TaskScheduleRequest(OneRule, OperationRequest, ScheduleFields):
 
 
 class TaskScheduleChange(OperationRequest, ScheduleFields):
-    """What to change; what is not named stays."""
+    """The fields to change. The others stay."""
 
     operation = operation_field()
     params = params_field()
@@ -196,11 +203,13 @@ class UpcomingQuery(QuerySchema):
     """Which of the next times."""
 
     limit = Number(1, 200, load_default=10, metadata={"description": "Times at most."})
-    after = Time(load_default=None, metadata={"description": "Only times later than this; now when not given."})
+    after = Time(
+        load_default=None, metadata={"description": "Only times later than this. Without it, times later than now."}
+    )
 
 
 class BackfillRequest(RequestSchema):
-    """A stretch of the past: start counts, end does not."""
+    """A period of the past: `start` belongs to it, `end` does not."""
 
     start = Time(required=True, metadata={"example": "2026-01-01T00:00:00Z"})
     end = Time(required=True, metadata={"example": "2026-01-08T00:00:00Z"})
@@ -216,7 +225,7 @@ class UpcomingOut(AnswerSchema):
 
 
 class TaskScheduleOut(AnswerSchema):
-    """A schedule and where it stands."""
+    """A schedule and its current state."""
 
     task_schedule_id = fields.Integer(metadata={"example": 3})
     name = fields.String(allow_none=True, metadata={"example": "nightly report"})
@@ -242,7 +251,9 @@ class TaskScheduleOut(AnswerSchema):
     pause_on_failure = Switch(metadata={"example": False})
     paused = fields.Boolean(metadata={"example": False})
     pause_note = fields.String(allow_none=True, metadata={"description": "Why it is paused."})
-    next_run_at = Time(allow_none=True, metadata={"description": "Null when it is over or paused."})
+    next_run_at = Time(
+        allow_none=True, metadata={"description": "The next time it fires; null when it has ended or is paused."}
+    )
     last_run_at = Time(allow_none=True, metadata={"description": "The latest time that became a task."})
     checked_scheduling_at = Time(allow_none=True, metadata={"description": "When the scheduler last acted on it."})
     missed = fields.Integer(metadata={"description": "Times left out because they were late.", "example": 0})
@@ -257,7 +268,7 @@ class LeftOutOut(AnswerSchema):
     reason = fields.String(
         metadata={
             "enum": [reason.value for reason in LeftOut],
-            "description": "`superseded`: missed, and a newer time as well. `too_late`: missed by more than"
+            "description": "`superseded`: missed, as was a newer time. `too_late`: missed by more than"
             " `catch_up_window`, or at all with `catch_up: none`. `overlap`: a task had not finished.",
         }
     )

@@ -1,4 +1,4 @@
-"""Tasks, as they come in and go out."""
+"""Tasks, in requests and answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ CREATOR = "The schedule that created them."
 
 
 class OperationRequest(RequestSchema):
-    """What names an operation; checked with its parameters, whatever else is wrong."""
+    """A request that names an operation. Name and parameters are checked even when other fields have errors."""
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_operation(self, data: dict[str, Any], original: Any, **_: Any) -> None:
@@ -40,7 +40,7 @@ class OperationRequest(RequestSchema):
 
 
 class TaskRequest(OperationRequest):
-    """A task to create. Loaded, it is what `services.tasks.submit` takes."""
+    """A task to create. The loaded form is the input of `services.tasks.submit`."""
 
     error_messages = {  # noqa: RUF012 (marshmallow's own way)
         "type": 'Must be a JSON object, such as {"operation": "4+7"}; for a list of them use /tasks/batch-request/.'
@@ -52,7 +52,7 @@ class TaskRequest(OperationRequest):
     run_at = Time(
         load_default=None,
         allow_none=True,
-        metadata={"description": "When it is due; at once when not given.", "example": "2030-01-31T12:00:00Z"},
+        metadata={"description": "When the task is due. Without it, at once.", "example": "2030-01-31T12:00:00Z"},
     )
     max_retries = max_retries_field(load_default=None, allow_none=True)
 
@@ -62,16 +62,18 @@ class TaskRequest(OperationRequest):
 
 
 def resolve_operation(data: dict[str, Any]) -> dict[str, Any]:
-    """Puts the operation's name, parameters and retries in place of what was written."""
+    """Replaces the given text by the operation's name, its parameters and its retries."""
     operation, params = operations.resolve(data["operation"], data["params"])
     retries = operation.max_retries if data["max_retries"] is None else data["max_retries"]
     return data | {"operation": operation.name, "params": params, "max_retries": retries}
 
 
 class TaskChange(RequestSchema):
-    """What to change; what is not named stays."""
+    """The fields to change. The others stay."""
 
-    run_at = Time(allow_none=True, metadata={"description": "When it is due; at once when null or in the past."})
+    run_at = Time(
+        allow_none=True, metadata={"description": "When the task is due. Null, or a time in the past, means at once."}
+    )
     priority = priority_field()
     max_retries = max_retries_field()
 
@@ -87,7 +89,7 @@ def of_status(allowed: Sequence[str]) -> dict[str, Any]:
 
 
 class TaskFilter(RequestSchema):
-    """Which tasks; all conditions hold together."""
+    """Which tasks to select. A task must meet all conditions."""
 
     operation = fields.String(validate=validate.Length(1, 64), metadata={"description": "The operation's name."})
     created_after = Time(metadata={"description": "Created later than this."})
@@ -95,7 +97,7 @@ class TaskFilter(RequestSchema):
 
 
 class TaskQuery(PageQuery, TaskFilter):
-    """Which tasks to list; all conditions hold together."""
+    """Which tasks to list. A task must meet all conditions."""
 
     status = repeatable(**of_status(ALL_STATUSES), description="Where they are now.")
     priority = repeatable(Number(PRIORITIES[0], PRIORITIES[-1]), of=PRIORITY, description="0 to 9.")
@@ -103,11 +105,13 @@ class TaskQuery(PageQuery, TaskFilter):
 
 
 class ManyTasks(TaskFilter):
-    """Which tasks to take on, the oldest first."""
+    """Which tasks to act on, the oldest first."""
 
     priority = one_or_more(WholeNumber(PRIORITIES[0], PRIORITIES[-1]), of=PRIORITY, description="0 to 9.")
     task_schedule_id = WholeNumber(1, MAX_ID, metadata={"description": CREATOR})
-    limit = WholeNumber(1, 1_000, load_default=100, metadata={"description": "Tasks at most; call again for more."})
+    limit = WholeNumber(
+        1, 1_000, load_default=100, metadata={"description": "How many tasks at most. Call again for more."}
+    )
 
 
 class TasksToRetry(ManyTasks):
@@ -123,7 +127,7 @@ class TasksToCancel(ManyTasks):
 
 
 class TaskIds(AnswerSchema):
-    """The tasks that were reached."""
+    """The ids of the affected tasks."""
 
     task_ids = fields.List(fields.Integer(), metadata={"example": [17, 18]})
 
@@ -139,7 +143,9 @@ class FailureOut(ErrorOut):
     """An attempt that failed."""
 
     attempt = fields.Integer(metadata={"description": "1 for the first.", "example": 1})
-    traceback = fields.String(allow_none=True, metadata={"description": "Where it failed; its end, when it is long."})
+    traceback = fields.String(
+        allow_none=True, metadata={"description": "Where the attempt failed. Of a long traceback only the end is kept."}
+    )
     failed_at = Time()
 
 
@@ -151,7 +157,7 @@ class ProgressOut(AnswerSchema):
 
 
 class TaskOut(AnswerSchema):
-    """A task and what became of it."""
+    """A task and its outcome."""
 
     task_id = fields.Integer(metadata={"example": 17})
     operation = fields.String(metadata={"example": "calculate"})
@@ -160,15 +166,21 @@ class TaskOut(AnswerSchema):
     status = fields.String(metadata={"enum": [status.value for status in Status], "example": "SUCCESS"})
     result = fields.Raw(allow_none=True, metadata={"description": "What the operation returned.", "example": 11})
     error = fields.Nested(ErrorOut, allow_none=True, metadata={"description": "Of the last failed attempt."})
-    progress = fields.Nested(ProgressOut, allow_none=True, metadata={"description": "As the operation last told it."})
-    cancel_requested = fields.Boolean(metadata={"description": "It runs, and is to stop.", "example": False})
+    progress = fields.Nested(
+        ProgressOut, allow_none=True, metadata={"description": "The latest progress that the operation reported."}
+    )
+    cancel_requested = fields.Boolean(
+        metadata={"description": "Whether the running task has been asked to stop.", "example": False}
+    )
     attempts = fields.Integer(metadata={"description": "Begun so far.", "example": 1})
     max_retries = fields.Integer(metadata={"example": 5})
-    run_at = Time(metadata={"description": "When the next attempt is due, or the last one was."})
+    run_at = Time(metadata={"description": "When the next attempt is due, or when the last one was due."})
     task_schedule = fields.Integer(
         attribute="task_schedule_id", allow_none=True, metadata={"description": "The schedule that created it."}
     )
-    scheduled_for = Time(allow_none=True, metadata={"description": "The schedule's time that it stands for."})
+    scheduled_for = Time(
+        allow_none=True, metadata={"description": "The time of the schedule for which it was created."}
+    )
     created_at = Time()
     started_at = Time(allow_none=True, metadata={"description": "Of the latest attempt."})
     finished_at = Time(allow_none=True)

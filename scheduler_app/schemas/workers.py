@@ -1,4 +1,4 @@
-"""Workers and queues, as they go out."""
+"""Workers and queues, as answers show them."""
 
 from marshmallow import fields
 
@@ -8,38 +8,46 @@ from scheduler_app.schemas.tasks import TaskOut
 
 
 class RunningOut(TaskOut):
-    """What a worker runs now."""
+    """A task that a worker is running."""
 
     class Meta:
         fields = ("task_id", "operation", "priority", "attempts", "started_at", "progress")
 
 
 class WorkerOut(AnswerSchema):
-    """A worker process that lives."""
+    """A living worker process."""
 
     worker_id = fields.String(metadata={"example": "0b7c1a52-6f8e-4d3b-9a39-1f1c1f6a2f10"})
     host = fields.String(metadata={"example": "worker-1"})
     pid = fields.Integer(metadata={"example": 4711})
-    threads = fields.Integer(metadata={"description": "Tasks that it runs at once.", "example": 8})
+    threads = fields.Integer(metadata={"description": "How many tasks it can run at once.", "example": 8})
     queues = fields.List(fields.String(), metadata={"example": ["tasks.p0", "tasks.p1"]})
     started_at = Time()
     seen_at = Time(metadata={"description": "Its latest heartbeat."})
     clock_offset = fields.Float(
         allow_none=True,
-        metadata={"description": "Seconds by which its machine's clock is ahead of the database's.", "example": 0.02},
+        metadata={
+            "description": "How many seconds its machine's clock is ahead of the database's clock.",
+            "example": 0.02,
+        },
     )
     running = fields.List(fields.Nested(RunningOut))
 
 
 class QueueOut(AnswerSchema):
-    """How things stand at one priority."""
+    """The state of one priority's queue."""
 
     priority = fields.Integer(metadata={"example": 5})
     queue = fields.String(metadata={"example": "tasks.p5"})
-    weight = fields.Float(metadata={"description": "Its share of starts while all have work.", "example": 16})
+    weight = fields.Float(
+        metadata={
+            "description": "Its weight: starts are shared by weight while all queues have tasks waiting.",
+            "example": 16,
+        }
+    )
     waiting = fields.Integer(metadata={"description": "Due, and waiting for a worker.", "example": 120})
     oldest_waiting_seconds = fields.Float(
-        allow_none=True, metadata={"description": "How long the first of them has been due.", "example": 0.4}
+        allow_none=True, metadata={"description": "How many seconds the first of them has been due.", "example": 0.4}
     )
     running = fields.Integer(metadata={"example": 8})
     retrying = fields.Integer(metadata={"description": "Failed, and waiting for their next attempt.", "example": 2})
