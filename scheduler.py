@@ -1,4 +1,4 @@
-"""Scheduler entry point: wakes the services that make what is due happen, on an interval."""
+"""Scheduler entry point: calls the services that fire schedules, send due tasks and clean up, on an interval."""
 
 import logging
 import signal
@@ -24,7 +24,7 @@ from scheduler_app.services.workers import Reaper
 
 log = logging.getLogger("scheduler")
 
-Duty = Callable[..., int]  # takes now; does a part of what is due and returns how much: it is called until that is 0
+Duty = Callable[..., int]  # takes `now`, does a part of the due work and returns how much; called until it returns 0
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def fire(now: datetime) -> int:
-    """A batch of the schedules that are due; returns how many they were."""
+    """Fires a batch of the due schedules. Returns how many there were."""
     began = time.perf_counter()
     lags = firing.fire_due(now=now)
     seconds = time.perf_counter() - began
@@ -62,7 +62,7 @@ def fire(now: datetime) -> int:
 
 
 def duties(scan_interval: float) -> list[tuple[Duty, float]]:
-    """What a scheduler process does, and how many seconds lie between."""
+    """The duties of a scheduler process, each with the seconds between two calls."""
 
     def maintain(now: datetime) -> int:
         broker.maintain()
@@ -91,7 +91,7 @@ def perform(app: Flask, duty: Duty) -> None:
 
 
 class Every(BaseTrigger):  # type: ignore[misc]
-    """Fires so many seconds after it has fired last; what a clock that was set ahead has leapt over is not made up."""
+    """Fires so many seconds after it fired last. If the clock was set ahead, the skipped times are not made up for."""
 
     def __init__(self, seconds: float) -> None:
         self.interval = timedelta(seconds=seconds)
@@ -101,7 +101,7 @@ class Every(BaseTrigger):  # type: ignore[misc]
 
 
 class ClockWatch(threading.Thread):
-    """Wakes all duties when this machine's clock is set: APScheduler goes by it, and would wait if it is set back."""
+    """Wakes all duties when this machine's clock is set. APScheduler uses that clock: set back, it would wait long."""
 
     def __init__(self, scheduler: BaseScheduler, *, interval: float) -> None:
         super().__init__(name="clock-watch", daemon=True)

@@ -5,7 +5,7 @@ import sys
 from scheduler_app import create_app, logs
 from scheduler_app.config import Settings, SettingsError
 
-APP_LOAD_ERROR = 4  # gunicorn ends with this code of a worker's; after any other it would start workers for ever
+APP_LOAD_ERROR = 4  # when a worker exits with this code, gunicorn ends; after any other it would start workers for ever
 
 try:
     settings = Settings.load()

@@ -1,4 +1,4 @@
-"""The operations that ship. A team names its own module in `BACKBEAT_OPERATIONS`, beside this one or instead of it."""
+"""The built-in operations. A team names its own module in `BACKBEAT_OPERATIONS`, with this one or instead of it."""
 
 from actors import calculate, http_request
 

@@ -63,7 +63,7 @@ def calculate(expression: str) -> int | float:
 
 
 def parse(expression: str) -> list[str | Operator]:
-    """The expression in postfix order, its numbers as they were written; ValueError says what is wrong and where."""
+    """The expression in postfix order, with its numbers as written. A ValueError says what is wrong and where."""
     if len(expression) > MAX_LENGTH:
         raise ValueError(f"Longer than {MAX_LENGTH} characters.")
     parser = _Parser(expression)
@@ -73,7 +73,7 @@ def parse(expression: str) -> list[str | Operator]:
 
 
 class _Parser:
-    """Recursive descent, a method a rule of the grammar; `ahead` is what comes next."""
+    """Recursive descent, with one method per rule of the grammar. `ahead` is the next token."""
 
     def __init__(self, expression: str) -> None:
         self.expression = expression
@@ -142,7 +142,7 @@ class _Parser:
 
 
 def _evaluate(postfix: list[str | Operator]) -> Fraction:
-    """Bounded by the expression's length: no fraction gets longer than all the numbers that it comes from together."""
+    """The length of the expression bounds its cost: no fraction gets longer than all of its numbers together."""
     stack: list[Fraction] = []
     for step in postfix:
         if isinstance(step, str):

@@ -1,4 +1,4 @@
-"""`http_request`: calls a URL, once an attempt."""
+"""`http_request`: calls a URL, once per attempt."""
 
 import re
 import time
@@ -18,12 +18,12 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MAX_SENT_HEADERS = 50
 MAX_TIMEOUT = 300
 SUCCESS = range(200, 300)
-RETRIED = {408, 425, 429, *range(500, 600)}  # a later attempt can meet another answer
+RETRIED = {408, 425, 429, *range(500, 600)}  # a later attempt can get another answer
 
 _HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}"
 _HEADER_VALUE = r"[\t\x20-\x7e\xa0-\xff]{0,8192}"
 _FRAMING = {"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"}
-_OURS = ("backbeat-", "webhook-")  # beginnings of headers by which receivers know who calls
+_OURS = ("backbeat-", "webhook-")  # prefixes of headers by which receivers recognise our calls
 
 
 def _check_url(text: str) -> None:
@@ -93,21 +93,23 @@ class HttpRequestParams(Schema):
             "maxProperties": MAX_SENT_HEADERS,
         },
     )
-    json = fields.Raw(metadata={"description": "Sent as JSON; not beside `body`.", "example": {"id": 17}})
+    json = fields.Raw(
+        metadata={"description": "Sent as JSON. Not allowed together with `body`.", "example": {"id": 17}}
+    )
     body = fields.String(
         validate=_check_size, metadata={"description": "Sent as UTF-8.", "example": "id=17", "maxLength": MAX_CONTENT}
     )
     timeout = fields.Float(
         load_default=30.0,
         validate=validate.Range(0.1, MAX_TIMEOUT),
-        metadata={"description": "Seconds for the whole exchange, looking up the name excepted.", "example": 30},
+        metadata={"description": "Seconds for the whole exchange, without the look-up of the name.", "example": 30},
     )
     expected_status = fields.List(
         fields.Integer(strict=True, validate=validate.Range(200, 599)),
         load_default=lambda: list(SUCCESS),
         validate=validate.Length(1, 100),
         metadata={
-            "description": "Status codes that make the task a success; 200 to 299 when not given.",
+            "description": "Status codes that make the task a success. Without it, 200 to 299.",
             "example": [200, 404],
         },
     )
@@ -153,15 +155,15 @@ def http_request(
     """Calls a URL; succeeds when the status of the answer is an expected one.
 
     Result: `status`, `headers` (names in lower case), `body`, `truncated` (whether headers or body were cut) and
-    `elapsed` seconds. The body is text, in the charset that the response names, else UTF-8; what is no such text,
-    binary content too, shows as U+FFFD.
+    `elapsed` seconds. The body is decoded with the charset that the response names, else with UTF-8. Bytes that do not
+    fit, such as binary content, become U+FFFD.
 
     Retried: no answer within the timeout, a broken connection, and the statuses 408, 425, 429 and 5xx, unless they are
     expected. Permanent: every other status that is not expected, and a call that BACKBEAT_HTTP_ALLOW or
     BACKBEAT_SECRETS_FILE does not allow. Redirects are not followed: a 3xx is a status like any other.
 
-    Headers: `User-Agent: backbeat`, and `Content-Type: application/json` with `json`; those of the task take their
-    place. Proxy settings of the environment do not count.
+    Headers: `User-Agent: backbeat`, and `Content-Type: application/json` with `json`. Headers of the task replace them.
+    Proxy settings in the environment are ignored.
 
     Delivery is at least once. A receiver recognises a repetition by `Backbeat-Task`, the task's id, which stays the
     same; `Backbeat-Attempt` counts its attempts, from 1. A signed call has the same `webhook-id` each time. Receivers
@@ -178,7 +180,7 @@ def http_request(
 
 
 class UnexpectedStatus(Exception):
-    """The answer's status is none of the expected ones; a later attempt can meet another."""
+    """The answer has an unexpected status. A later attempt can get another one."""
 
 
 def _unexpected(answer: Answer) -> Exception:

@@ -1,4 +1,4 @@
-"""Composition root of `dramatiq actors.worker`: one actor an operation, pulled from the priority queues."""
+"""Composition root of `dramatiq actors.worker`: one actor per operation, pulled from the priority queues."""
 
 import logging
 from typing import Any
@@ -26,14 +26,14 @@ def run(task_id: int, claims: int) -> None:
     except GiveBack:
         raise
     except Exception:
-        # An acknowledged message is gone for good; one that comes again does nothing if the status was written.
+        # An acknowledged message is gone for good. A message that comes again does nothing if the status was written.
         log.exception("task %d: message %d is given back", task_id, claims)
         executor.stopping.wait(1)  # it may come back at once
         raise GiveBack from None
 
 
 def following() -> Message | None:
-    """What the thread that calls it will be given next."""
+    """The message that the calling thread gets next."""
     if message := scheduling.queue.reserve():
         task_id, claims = message.args
         return task_id, claims
@@ -41,7 +41,7 @@ def following() -> Message | None:
 
 
 class Life(dramatiq.Middleware):
-    """Registers the worker before it takes a task, and takes leave after the last one has ended."""
+    """Registers the worker before it takes a task, and removes its row after its last task has ended."""
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         queues = sorted(worker.consumer_whitelist or broker.get_declared_queues())

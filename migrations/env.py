@@ -11,14 +11,14 @@ from scheduler_app import database, models
 from scheduler_app.database.failures import is_outage
 from scheduler_app.extensions import db
 
-LOCK = 7_420_137_001  # any number of ours: of several processes that migrate at once, one works and the others wait
+LOCK = 7_420_137_001  # any number of ours; if several processes migrate at once, one works and the others wait
 
 
 def run_migrations() -> None:
     options = current_app.extensions["migrate"].configure_args
-    # SQLite takes its lock before the first look, and does all or nothing: its driver does not begin by itself here.
+    # SQLite takes its lock before the first read, and does all or nothing. The driver itself begins no transaction here.
     with (
-        database.deadline(math.inf),  # a step may take as long as the table is large
+        database.deadline(math.inf),  # a step on a large table may take long
         db.engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection,
     ):
         context.configure(

@@ -19,7 +19,7 @@ Answer = tuple[dict[str, Any], int, dict[str, str]]
 
 
 class BackbeatError(Exception):
-    """A request that cannot be met; `message` says why, `errors` names the fields."""
+    """A request that cannot be fulfilled. `message` says why, and `errors` names the fields."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
 
@@ -71,7 +71,7 @@ class Invalid(BackbeatError):
 
 
 class Unavailable(BackbeatError):
-    """Something that is needed to answer does not; the same request can succeed later."""
+    """The database or Redis does not work now. The same request can succeed later."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
@@ -89,7 +89,7 @@ def _domain_error(error: BackbeatError) -> Answer:
 
 
 def _http_error(error: HTTPException) -> Answer:
-    # What webargs found wrong hangs on the exception, and so do headers such as Allow.
+    # The exception carries the errors that webargs found, and headers such as Allow.
     found: dict[str, Any] = getattr(error, "data", None) or {}
     status = HTTPStatus(error.code or 500)
     headers = {name: value for name, value in error.get_headers() if name not in ("Content-Type", "Content-Length")}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Base(DeclarativeBase):
-    """Named constraints, so that a migration can change them on every database."""
+    """Gives constraints names, so that a migration can change them on every database."""
 
     metadata = MetaData(
         naming_convention={

@@ -1,8 +1,8 @@
-"""How the processes write their log: one line for each event, on standard error."""
+"""The log of every process: one line per event, on standard error."""
 
 import logging
 
-CHATTY = ("alembic", "apscheduler")  # at INFO they tell of every step
+CHATTY = ("alembic", "apscheduler")  # at INFO they log every step
 
 
 def configure(level: str) -> None:

@@ -1,4 +1,4 @@
-"""The tables. The task table is the truth; Redis only holds the ids of what is due now."""
+"""The tables. The task table is the truth; Redis only has the ids of the tasks that are due now."""
 
 import json
 from datetime import UTC, datetime
@@ -69,12 +69,12 @@ class Json(TypeDecorator[Any]):
 
 
 class Status(StrEnum):
-    """Where a task is in its life. It changes only by compare-and-set."""
+    """The state of a task. It changes only by compare-and-set."""
 
-    PENDING = "PENDING"  # accepted; waits for its time and for a worker
+    PENDING = "PENDING"  # accepted; waits until it is due and a worker is free
     STARTED = "STARTED"  # a worker runs it
     RETRYING = "RETRYING"  # failed, waits for its next attempt
-    SUCCESS = "SUCCESS"  # done; the result stands in the row
+    SUCCESS = "SUCCESS"  # done; the result is in the row
     ERROR = "ERROR"  # failed for good; the failures are kept
     CANCELLED = "CANCELLED"  # ended on request, without success
 
@@ -88,7 +88,7 @@ FINISHED = (Status.SUCCESS, Status.ERROR, Status.CANCELLED)
 
 
 class Task(Base):
-    """One piece of work and what became of it."""
+    """One piece of work and its outcome."""
 
     __tablename__ = "task"
 
@@ -106,15 +106,13 @@ class Task(Base):
     worker_id: Mapped[str | None] = mapped_column(String(36))  # of the latest attempt
     claims: Mapped[int] = mapped_column(
         Integer, default=0
-    )  # begun, retried or changed by hand, ever; never set back, so that it fences late replies
+    )  # how often it was begun, retried or changed by hand; never reset, so that it fences off late replies
     run_at: Mapped[datetime] = mapped_column(UTCDateTime)  # when the next attempt is due
     enqueued_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # when the relay saw its message in Redis
     task_schedule_id: Mapped[int | None] = mapped_column(
         ID, ForeignKey("task_schedule.task_schedule_id", ondelete="SET NULL")
     )
-    scheduled_for: Mapped[datetime | None] = mapped_column(
-        UTCDateTime
-    )  # the occurrence of the schedule that it stands for
+    scheduled_for: Mapped[datetime | None] = mapped_column(UTCDateTime)  # the schedule's time for which it was created
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # of the latest attempt
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
@@ -150,13 +148,13 @@ class Failure(Base):
 class Overlap(StrEnum):
     """What a schedule does at its time when a task of it has not finished."""
 
-    ALLOW = "allow"  # creates the next one all the same
+    ALLOW = "allow"  # creates the next task anyway
     SKIP = "skip"  # leaves the time out
     CANCEL_PREVIOUS = "cancel_previous"  # cancels what has not finished, and creates the next one
 
 
 class CatchUp(StrEnum):
-    """What a schedule does about times that were missed, because no scheduler ran or all were late."""
+    """What a schedule does about missed times, when no scheduler ran or all were late."""
 
     LATEST = "latest"  # one task, for the newest
     ALL = "all"  # a task for each
@@ -166,7 +164,7 @@ class CatchUp(StrEnum):
 class LeftOut(StrEnum):
     """Why a time got no task."""
 
-    SUPERSEDED = "superseded"  # missed, and a newer one as well; catch_up is latest
+    SUPERSEDED = "superseded"  # missed, as was a newer time; catch_up is latest
     TOO_LATE = "too_late"  # missed by more than catch_up_window, or at all when catch_up is none
     OVERLAP = "overlap"  # a task of the schedule had not finished
 
@@ -190,7 +188,7 @@ class TaskSchedule(Base):
     timezone: Mapped[str] = mapped_column(String(64), server_default="UTC")  # in which cron and rrule are read
     start_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     end_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # the last moment at which it may fire
-    anchor_at: Mapped[datetime] = mapped_column(UTCDateTime)  # what the rule is counted from
+    anchor_at: Mapped[datetime] = mapped_column(UTCDateTime)  # the time from which the rule is counted
     schedule_x_times: Mapped[int | None] = mapped_column(Integer)  # how many tasks at most; null: no limit
     times_scheduled: Mapped[int] = mapped_column(Integer, default=0)
     overlap: Mapped[str] = mapped_column(String(15), server_default=Overlap.ALLOW)
@@ -215,7 +213,7 @@ class TaskSchedule(Base):
 
 
 class Worker(Base):
-    """A worker process that lives. Its row goes when its heartbeat has stopped, or when it stops."""
+    """A living worker process. Its row is deleted when the worker stops, or when its heartbeat has stopped."""
 
     __tablename__ = "worker"
 
@@ -230,7 +228,7 @@ class Worker(Base):
 
 
 class IdempotencyKey(Base):
-    """What a request with an Idempotency-Key was answered, so that its repetition is answered the same."""
+    """The answer to a request with an Idempotency-Key, so that a repeated request gets the same answer."""
 
     __tablename__ = "idempotency_key"
 
@@ -241,7 +239,7 @@ class IdempotencyKey(Base):
 
 
 class Scheduler(Base):
-    """A scheduler process, as of its latest scan."""
+    """A scheduler process, as it was at its last scan."""
 
     __tablename__ = "scheduler"
 
@@ -249,5 +247,5 @@ class Scheduler(Base):
     pid: Mapped[int] = mapped_column(Integer, primary_key=True)
     scanned_at: Mapped[datetime] = mapped_column(UTCDateTime)
     scan_seconds: Mapped[float] = mapped_column(Float)  # how long the latest scan took
-    lag_seconds: Mapped[float | None] = mapped_column(Float)  # between the latest time that was due and its task
+    lag_seconds: Mapped[float | None] = mapped_column(Float)  # the greatest delay between a due time and its task
     clock_offset: Mapped[float | None] = mapped_column(Float)  # as Worker's

@@ -31,15 +31,15 @@ _EXPRESSION_START = re.compile(r"[0-9.+\-(]")
 
 
 class PermanentError(Exception):
-    """Raised by an operation that would fail again however often it were retried."""
+    """Raised by an operation when a retry would only fail again."""
 
 
 class Cancelled(Exception):
-    """Raised in an operation whose task is to be cancelled. One that returns all the same has succeeded."""
+    """Raised in an operation when its task is to be cancelled. If the operation still returns, it has succeeded."""
 
 
 class CurrentTask(Protocol):
-    """What an operation can ask of, and tell about, the task that it runs for."""
+    """The task that an operation runs for. The operation can ask it questions and report progress to it."""
 
     @property
     def task_id(self) -> int: ...
@@ -50,13 +50,13 @@ class CurrentTask(Protocol):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the task is to stop; for loops that rather look than be interrupted."""
+        """Whether the task is to stop. For loops that check this themselves, so that they are not interrupted."""
 
     def check_cancelled(self) -> None:
         """Raises Cancelled when the task is to stop. Code that never asks is interrupted soon after."""
 
     def progress(self, percent: float, message: str = "") -> None:
-        """Shows how far the task is. Cheap: what was said last is written about once a second.
+        """Shows how far the task is. Cheap: only the latest progress is written, about once a second.
 
         Raises ValueError when percent is not from 0 to 100.
         """
@@ -100,10 +100,10 @@ _operations: dict[str, Operation] = {}
 def operation(
     name: str, *, params: type[Schema], max_retries: int = 5, time_limit: float = 600
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Makes the function below it an operation; its docstring describes it, the first line in short.
+    """Makes a function an operation. Its docstring is the description; the first line is the summary.
 
     Raises ValueError for a name that is taken or not of the form `[a-z][a-z0-9_.]*`, for limits out of range, and for
-    a function that does not take what the schema gives.
+    a function whose parameters do not fit the schema.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"operation {name!r}: a name is a lower-case letter, then up to 63 of a-z, 0-9, '_' and '.'")
@@ -142,7 +142,7 @@ def _place(function: Callable[..., Any]) -> tuple[str, str]:
 
 
 def load(modules: Iterable[str]) -> None:
-    """Imports the modules, which registers their operations; raises SettingsError for one that is not there."""
+    """Imports the modules, which registers their operations. Raises SettingsError when a module does not exist."""
     for module in modules:
         try:
             importlib.import_module(module)
@@ -161,7 +161,7 @@ def lookup(name: str) -> Operation | None:
 
 
 def resolve(text: str, params: dict[str, Any]) -> tuple[Operation, dict[str, Any]]:
-    """The operation that a request names, and its parameters, which `check` has seen.
+    """The operation that a request names, and its parameters. Call `check` first.
 
     `text` is an operation's name, or an arithmetic expression, short for `calculate` with `params.expression`.
     """
@@ -171,7 +171,7 @@ def resolve(text: str, params: dict[str, Any]) -> tuple[Operation, dict[str, Any
 
 
 def check(text: str, params: dict[str, Any] | None) -> None:
-    """Raises marshmallow's ValidationError with all that is wrong, by field; without params it checks the name only."""
+    """Raises marshmallow's ValidationError with all errors by field. Without `params` it only checks the name."""
     known, given = resolve(text, params or {})
     if not _EXPRESSION_START.match(text):
         errors = {} if params is None else _wrong(known, given, field="params")

@@ -1,4 +1,4 @@
-"""When a rule fires: every choice about times and clocks, in pure functions.
+"""When a rule fires. All decisions about times and clocks are here, in pure functions.
 
 Kinds of rule:
 
@@ -12,16 +12,16 @@ Kinds of rule:
 When the clocks change (PEP 495 says "gap" and "fold"):
 
 * A rule that names hours (any cron rule but those of the next point, FREQ=DAILY and longer) follows the local clock.
-  A time in a gap fires at the gap's end (cron(8): "soon after the change"; RFC 5545, 3.3.5, would have it later by as
-  much as it lies in the gap); a time that comes twice fires the first time only (both).
+  A time in a gap fires at the gap's end. cron(8) says "soon after the change"; RFC 5545, 3.3.5, would fire later, by
+  as much as the time lies in the gap. A time that comes twice fires only the first time, as both say.
 * A rule that runs through the day (cron whose hour field allows all 24, FREQ=HOURLY and MINUTELY) follows real time:
   it fires whenever the local clock shows a minute that matches, so that `*/15 * * * *` neither pauses nor doubles.
   INTERVAL counts real hours and minutes.
 
-cron(8) of Debian also follows real time for `*` in the minute field and `*/2` in the hour field. Not so here: such a
-rule would lose its local times in spring and have them twice in autumn.
+cron(8) of Debian also follows real time for `*` in the minute field and `*/2` in the hour field. Backbeat does not,
+because such a rule would lose local times in spring and have some twice in autumn.
 
-The order below: what others call; what a search is made of; cron; rrule; the clocks.
+The order of this file: public functions; the parts of a search; cron; rrule; the clocks.
 """
 
 import re
@@ -65,7 +65,7 @@ _ITEM = rf"(\d{{1,2}}|[A-Z]{{3}}|(\*|{_RANGE})(/\d{{1,2}})?)"
 _FIELD = rf"{_ITEM}(,{_ITEM})*"
 _STEP_IN_ONE_VALUE = re.compile(r"\b0*(\w+)-0*\1/")  # 5-5/2: cronsim would read 5-59/2
 _CRON = re.compile(rf"{_FIELD}( {_FIELD}){{4}}", re.ASCII)
-BARREN_PERIODS = 11_000  # without any time, in a row, that a search goes through: about 30 years of days
+BARREN_PERIODS = 11_000  # a search ends after so many periods in a row without a time: about 30 years of days
 
 
 class InvalidRule(ValueError):
@@ -89,7 +89,7 @@ class Rule:
 
 
 def check(rule: Rule, now: datetime) -> None:
-    """Raises InvalidRule for a rule that can't be read or fires neither now nor later; takes less than 100 ms."""
+    """Raises InvalidRule for a rule that can't be read, or that never fires from now on. Takes less than 100 ms."""
     if (rule.every, rule.cron, rule.rrule).count(None) != 2:
         raise InvalidRule("rule", "Exactly one of an interval, cron and rrule.")
     zone(rule.timezone)
@@ -106,7 +106,7 @@ def check(rule: Rule, now: datetime) -> None:
 
 
 def interval(days: int | None, hours: int | None, minutes: int | None = None) -> timedelta:
-    """With several given all must have passed: the longest one counts."""
+    """If several are given, all must have passed, so the longest one counts."""
     given = (("every_x_days", days, DAY), ("every_x_hours", hours, HOUR), ("every_x_minutes", minutes, MINUTE))
     for name, value, unit in given:
         if value is not None and not 1 <= value <= LONGEST_INTERVAL // unit:
@@ -173,7 +173,7 @@ def _passed(anchor: datetime, every: timedelta, moment: datetime) -> int:
 
 
 def _times(rule: Rule, after: datetime) -> Iterator[datetime]:
-    """The times later than `after`, in order: what each search above is made of."""
+    """The times later than `after`, in order. Each search above uses this."""
     after = max(_utc(after), _utc(rule.anchor) - timedelta.resolution)
     times = _increasing(_candidates(rule, after), after)
     ends = [end for end in (rule.until, _own_end(rule)) if end]
@@ -288,7 +288,7 @@ class _Shown(NamedTuple):
 def _real_time(
     base: datetime, step: timedelta, span: range, shown: _Shown, local_zone: ZoneInfo, after: datetime
 ) -> Iterator[datetime | None]:
-    """Of the `span` of minutes that begins at each `step` from `base`, those at which the local clock shows it."""
+    """The minutes at which the local clock shows it. From `base`, each `step` begins a `span` of minutes to look at."""
     turn = max((after - base) // step, 0)
     while True:
         yield None
@@ -313,7 +313,7 @@ def _real_time(
 
 
 def _moment(wall: datetime, local_zone: ZoneInfo) -> datetime:
-    """When the local clock shows this for the first time; in a gap, the gap's end."""
+    """The first moment at which the local clock shows this time. For a time in a gap, the gap's end."""
     local = wall.replace(tzinfo=local_zone)
     moment = _utc(local)
     if moment.astimezone(local_zone).replace(tzinfo=None) == wall:

@@ -1,7 +1,7 @@
-"""Recurrence rules of RFC 5545, section 3.3.10, on a calendar without zones; `recurrence` puts them on the clock.
+"""Recurrence rules of RFC 5545, section 3.3.10, on a calendar without zones. `recurrence` applies the zones.
 
-dateutil walks on to the year 9999 in search of a rule that never matches, and can't be stopped. Here each period is a
-step that the caller can count.
+For a rule that never matches, dateutil searches to the year 9999 and can't be stopped. Here each period is a step that
+the caller can count.
 
 Left out: FREQ=SECONDLY, BYSECOND other than 0, BYSETPOS below FREQ=DAILY, BYWEEKNO with another WKST than MO, UNTIL
 without a time. INTERVAL and COUNT are bounded.
@@ -16,10 +16,10 @@ from functools import cached_property, lru_cache
 from itertools import product
 
 LENGTH = 500
-LOOKAHEAD_YEARS = 30  # what lies further ahead does not count
+LOOKAHEAD_YEARS = 30  # times further ahead are ignored
 WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY")
-NUMBERS = {  # lowest and highest value; from the end where the lowest is negative, and then not 0
+NUMBERS = {  # lowest and highest value; a negative value counts from the end, and then 0 is not allowed
     "INTERVAL": (1, 1000),
     "COUNT": (1, 1000),
     "BYMONTH": (1, 12),
@@ -53,11 +53,11 @@ class Recurrence:
 
     @property
     def names_times(self) -> bool:
-        """Whether it sets times of day, rather than run through the day."""
+        """Whether the rule sets times of day. If not, it repeats throughout the day."""
         return self.freq not in ("HOURLY", "MINUTELY")
 
     def starting(self, dtstart: datetime) -> "Recurrence":
-        """What the rule leaves open comes from DTSTART (section 3.8.5.3)."""
+        """Fills in from DTSTART what the rule leaves open (section 3.8.5.3)."""
         by, by_day = {"BYSECOND": frozenset({dtstart.second})} | self.by, self.by_day
         if self.names_times:
             by = {"BYHOUR": frozenset({dtstart.hour}), "BYMINUTE": frozenset({dtstart.minute})} | by
@@ -74,7 +74,7 @@ class Recurrence:
     def walk(self, dtstart: datetime, after: datetime) -> Iterator[datetime | None]:
         """The times later than `after` of a rule that names times; None where a period begins.
 
-        COUNT and UNTIL are the caller's, as is that `after` is not before DTSTART.
+        The caller must apply COUNT and UNTIL, and must give an `after` that is not before DTSTART.
         """
         first, today = self._period(dtstart.date()), max(dtstart, after).date()
         begin = first + (self._period(today) - first) // self.interval * self.interval

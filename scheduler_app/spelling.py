@@ -1,4 +1,4 @@
-"""Says which name a misspelt one was meant to be."""
+"""Guesses which name was meant by a misspelt one."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -15,7 +15,7 @@ def meant(name: str, known: Collection[str]) -> str | None:
 
 
 def explain_unknown(messages: dict[Any, Any], known: Collection[str]) -> None:
-    """Adds what was meant, or what is allowed, to the messages of unknown fields."""
+    """Adds to the messages of unknown fields which name was probably meant, or which are known."""
     unknown = [name for name, message in messages.items() if message == [UNKNOWN]]
     for name in unknown[:LOOKED_AT]:
         close = meant(str(name), known)

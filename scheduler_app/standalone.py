@@ -23,7 +23,7 @@ LONGEST_SOCKET_PATH = 100  # bytes; systems allow 103 to 107
 
 
 class Refused(Exception):
-    """It cannot be started like this; the message is one line."""
+    """Backbeat cannot be started like this. The message is one line."""
 
 
 def main() -> int:
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def hold(data_dir: Path) -> int:
-    """A lock on the data that every child holds too: it is free when the last of them has ended."""
+    """Locks the data folder. Every child holds the lock too, so it is free only when the last child has ended."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -131,7 +131,7 @@ def web(settings: Settings) -> Service:
 
 
 async def answers(connect: Callable[[], Awaitable[Connection]], request: bytes, expected: bytes) -> bool:
-    """Whether the first line of the answer has what is expected in it."""
+    """Whether the first line of the answer contains `expected`."""
     try:
         reader, writer = await connect()
         writer.write(request)
@@ -143,7 +143,7 @@ async def answers(connect: Callable[[], Awaitable[Connection]], request: bytes, 
 
 
 def workers(settings: Settings) -> list[Service]:
-    """One process a master: a master whose child is killed ends, and is started again."""
+    """One master per worker process. When its child is killed, a master ends, and is then started again."""
     size = ("--processes", "1", "--threads", str(settings.worker_threads))
     timeout = ("--worker-shutdown-timeout", str(settings.stop_timeout * 1000))
     command = python("-m", "dramatiq", "actors.worker", *size, *timeout)
