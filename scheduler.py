@@ -80,14 +80,24 @@ def duties(scan_interval: float) -> list[tuple[Duty, float]]:
     return [*((scan, scan_interval) for scan in scans), (Reaper().reap, 1.0), (maintain, 2.0), (recheck, 600.0)]
 
 
+failing: set[Duty] = set()  # said to fail, and not yet to work again
+
+
 def perform(app: Flask, duty: Duty) -> None:
     try:
         with app.app_context():  # leaving it rolls back, which can fail as well
             while database.tried_again(duty)(now=database.clock()):
                 pass
     except Exception as error:
+        if duty in failing:
+            return
+        failing.add(duty)
         away = isinstance(error, RedisError) or failures.is_outage(error)
-        log.warning("%s failed; it is tried again at the next scan: %s", duty.__name__, error, exc_info=not away)
+        log.warning("%s failed; it is tried again at each scan: %s", duty.__name__, error, exc_info=not away)
+    else:
+        if duty in failing:
+            failing.discard(duty)
+            log.info("%s works again", duty.__name__)
 
 
 class Every(BaseTrigger):  # type: ignore[misc]

@@ -104,12 +104,19 @@ def test_progress_is_seen_while_it_runs_and_its_last_word_stays(client: FlaskCli
     assert task["progress"] == {"percent": 100.0, "message": "all"}
 
 
-def test_an_operation_that_a_worker_does_not_know_is_retried(client: FlaskClient, worker: Start) -> None:
-    worker(BACKBEAT_OPERATIONS="actors")
-    [task_id] = submit(client, {"operation": "trial.echo", "params": {"value": 1}})
-    task = eventually(lambda: (task := get(client, task_id))["status"] == "RETRYING" and task)
-    assert task["error"]["type"] == "UnknownOperation"
-    assert "trial.echo" in task["error"]["message"]
+def test_a_task_whose_operation_no_worker_knows_yet_waits_and_spends_no_attempt(
+    client: FlaskClient, worker: Start, trial: Start, scheduler: Start
+) -> None:
+    old = worker(BACKBEAT_OPERATIONS="actors")
+    [task_id] = submit(client, {"operation": "trial.echo", "params": {"value": 1}, "max_retries": 0})
+    task = eventually(lambda: (task := get(client, task_id))["waiting_for"]["reason"] == "operation" and task)
+    assert (task["status"], task["attempts"], task["failures"]) == ("PENDING", 0, [])
+    assert task["waiting_for"]["operation"] == "trial.echo"
+    old.stop()
+    trial()
+    scheduler()
+    [task] = finished(client, [task_id])
+    assert (task["status"], task["result"], task["attempts"]) == ("SUCCESS", 1, 1)
 
 
 def test_a_deleted_task_does_not_run(client: FlaskClient, trial: Start) -> None:

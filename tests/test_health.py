@@ -1,5 +1,6 @@
 """Probes: /livez says that the process lives, /readyz which part does not work."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 
@@ -7,13 +8,15 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import downgrade, upgrade
+from sqlalchemy import event
 
 from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
+from tests.support.processes import Process, eventually
 from tests.support.servers import Valkey
 
-HARMLESS = {"scheduler", "clocks"}  # requests are answered without them
+HARMLESS = {"scheduler", "workers", "clocks"}  # requests are answered without them
 NO_ANSWER = "does not answer (OperationalError)"
 
 
@@ -88,3 +91,23 @@ def test_migrations_that_are_not_at_their_head_are_named(app: Flask, client: Fla
     assert list(found) == ["migrations"]
     assert found["migrations"].endswith("; run: flask --app wsgi db upgrade")
     assert wrong(client) == {}
+
+
+def test_without_a_worker_it_is_degraded(client: FlaskClient, worker: Callable[..., Process]) -> None:
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json["checks"]["workers"]) == (200, "none is running")
+    worker()
+    eventually(lambda: client.get("/readyz").json["checks"]["workers"] == "ok")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_full_disk_is_named_by_a_post_and_by_readyz(app: Flask, client: FlaskClient) -> None:
+    def limit(connection: sqlite3.Connection, *_: object) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # SQLite takes it for as many as there are
+
+    with app.app_context():
+        event.listen(db.engine, "checkout", limit)
+    assert wrong(client) == {"database": "the disk is full; nothing can be stored until there is space"}
+    task = {"operation": "http_request", "params": {"url": "http://localhost/" + "x" * 1900}}
+    answer = [client.post("/tasks/", json=task) for _ in range(50)][-1]
+    assert (answer.status_code, "disk is full" in answer.json["message"]) == (503, True), answer.json

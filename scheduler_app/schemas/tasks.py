@@ -199,6 +199,9 @@ class WaitingForOut(AnswerSchema):
         }
     )
     run_at = Time(metadata={"optional": True, "description": "With `time`."})
+    operation = fields.String(
+        metadata={"optional": True, "description": "With `operation`.", "example": "http_request"}
+    )
     queue = fields.String(metadata={"optional": True, "description": "With `worker`.", "example": "tasks.p5"})
     priority = fields.Integer(metadata={"optional": True, "description": "With `turn`.", "example": 5})
     ahead = fields.Integer(

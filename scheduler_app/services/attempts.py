@@ -22,6 +22,9 @@ from scheduler_app.services.task_schedules import pause_after_failure
 MIN_BACKOFF = 1.0  # seconds
 MAX_BACKOFF = 600.0
 BACKOFF_BASE = 2.0
+OPERATION_MAY_COME = timedelta(days=1)  # from a task's creation: so long it waits for a worker that knows its operation
+MIN_WAIT = 5.0  # seconds until it is tried whether a worker knows the operation now
+MAX_WAIT = 60.0
 MAX_MESSAGE = 2_000  # characters of an error that are kept
 MAX_TRACEBACK = 20_000
 
@@ -38,6 +41,10 @@ class Attempt:
     params: dict[str, Any]
 
 
+class UnknownOperation(Exception):
+    """This worker does not have the operation. Another worker, or a later release of this one, may have it."""
+
+
 class WorkerLost(Exception):
     """The worker that ran the attempt is gone: it was killed, was stopped too early, or was silent for too long."""
 
@@ -49,7 +56,7 @@ def fail(attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | N
     False when the task has moved on without this attempt.
     """
     begin_write()
-    if _is_last(attempt, error):
+    if is_last(attempt, error):
         lock_schedules([attempt.task_id])
     won = record_failure(attempt, error, progress=progress, now=now)
     db.session.commit()
@@ -60,9 +67,9 @@ def record_failure(
     attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | None = None, now: datetime
 ) -> bool:
     """Like `fail`, but the caller commits, and has locked the schedule that this may pause."""
-    described = {"type": type(error).__name__[:200], "message": _printable(str(error))[:MAX_MESSAGE]}
+    described = _described(error)
     values: dict[str, Any]
-    last = _is_last(attempt, error)
+    last = is_last(attempt, error)
     if last:
         values = {"status": _unless_cancelled(Status.ERROR), "finished_at": now}
     else:
@@ -80,8 +87,51 @@ def record_failure(
     return won
 
 
-def _is_last(attempt: Attempt, error: BaseException) -> bool:
+def wait_for_operation(attempt: Attempt, error: UnknownOperation, *, now: datetime) -> bool:
+    """Gives the attempt back; its task is tried again after 5 s, and after up to 60 s the older it is.
+
+    False when the task is older than OPERATION_MAY_COME, or has moved on without this attempt.
+    """
+    begin_write()
+    created_at = db.session.scalar(select(Task.created_at).where(Task.task_id == attempt.task_id))
+    waited = now - created_at if created_at else OPERATION_MAY_COME
+    if waited >= OPERATION_MAY_COME:
+        db.session.rollback()
+        return False
+    delay = min(MAX_WAIT, max(MIN_WAIT, waited.total_seconds() / 10))
+    won = give_back(attempt, run_at=now + timedelta(seconds=delay), error=_described(error), now=now)
+    db.session.commit()
+    return won
+
+
+def give_back(attempt: Attempt, *, run_at: datetime, now: datetime, **values: Any) -> bool:
+    """Undoes a claim whose operation has not begun: the attempt does not count. The caller commits.
+
+    `claims` rises all the same, and so the task needs a new message, which the relay sends at run_at.
+    False when the task has moved on without this attempt.
+    """
+    before = Status.PENDING if attempt.number == 1 else Status.RETRYING
+    return _finish(
+        attempt,
+        None,
+        status=_unless_cancelled(before),
+        claims=Task.claims + 1,
+        attempts=Task.attempts - 1,
+        run_at=run_at,
+        enqueued_at=None,
+        finished_at=case((Task.cancel_requested, literal(now, UTCDateTime())), else_=null()),
+        cancel_requested=False,
+        **values,
+    )
+
+
+def is_last(attempt: Attempt, error: BaseException) -> bool:
+    """Whether no attempt follows when this one fails so."""
     return isinstance(error, PermanentError) or attempt.number > attempt.max_retries
+
+
+def _described(error: BaseException) -> dict[str, str]:
+    return {"type": type(error).__name__[:200], "message": _printable(str(error))[:MAX_MESSAGE]}
 
 
 def _unless_cancelled(status: Status) -> Any:

@@ -4,29 +4,35 @@ Each check runs in a thread of its own. So when one part hangs, the other checks
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from uuid import uuid4
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask, current_app
 from redis import RedisError
-from sqlalchemy import text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app import database
-from scheduler_app.database import deadline
+from scheduler_app.database import deadline, failures
 from scheduler_app.extensions import broker, db
-from scheduler_app.services import clocks, schedulers
+from scheduler_app.models import IdempotencyKey, Worker
+from scheduler_app.services import clocks, schedulers, workers
 
 log = logging.getLogger(__name__)
 
 Check = Callable[[], str]  # "ok", or what is wrong
 
 ANSWER_WITHIN = 0.7  # seconds for all checks, which run side by side
+WRITE_EVERY = 10.0  # seconds between two writes that show whether the disk is full
+WRITE_SIZE = 16_384  # bytes: more than fits into a page that is there already
 GIVEN_UP_AFTER = 5.0  # seconds that a check waits for the database; meanwhile there is no other of its part
 
 
@@ -77,7 +83,38 @@ class Probe:
 def _database() -> str:
     postgresql = db.engine.dialect.name == "postgresql"
     answer = db.session.scalar(text("SHOW transaction_read_only" if postgresql else "SELECT 1"))
-    return "is read-only" if answer == "on" else "ok"
+    return "is read-only" if answer == "on" else _latest_write()
+
+
+def _latest_write() -> str:
+    """What came of the latest write; it is tried again after WRITE_EVERY."""
+    tried_at, outcome = current_app.extensions.get("backbeat.latest_write", (float("-inf"), ""))
+    if time.monotonic() - tried_at >= WRITE_EVERY:
+        outcome = _write()
+        current_app.extensions["backbeat.latest_write"] = time.monotonic(), outcome
+    return str(outcome)
+
+
+def _write() -> str:
+    # Only what is committed surely reaches the disk. If the row stays, retention removes it as a very old key.
+    key = f"readyz {uuid4()}"
+    answer = {"body": os.urandom(WRITE_SIZE // 2).hex()}
+    try:
+        db.session.add(
+            IdempotencyKey(key=key, fingerprint="", answer=answer, created_at=datetime(2000, 1, 1, tzinfo=UTC))
+        )
+        db.session.commit()
+        db.session.execute(delete(IdempotencyKey).where(IdempotencyKey.key == key))
+        db.session.commit()
+    except SQLAlchemyError as error:
+        db.session.rollback()
+        if failures.is_disk_full(error):
+            return "the disk is full; nothing can be stored until there is space"
+        if failures.is_read_only(error):
+            return "is read-only"
+        if failures.is_outage(error) and failures.code(error) != "SQLITE_BUSY":
+            raise
+    return "ok"
 
 
 def _broker() -> str:
@@ -102,6 +139,12 @@ def _scheduler() -> str:
     return f"no scan for {silent.total_seconds():.0f} s; the latest was by process {latest.pid} on {latest.host}"
 
 
+def _workers() -> str:
+    since = database.clock() - timedelta(seconds=workers.DEAD_AFTER)
+    living = db.session.scalar(select(func.count()).select_from(Worker).where(Worker.seen_at >= since))
+    return "ok" if living else "none is running"
+
+
 def _clocks() -> str:
     wrong = [
         f"{kind} {pid} on {host} is {database.describe_offset(offset)} it"
@@ -121,5 +164,6 @@ PARTS: dict[str, Check] = {
     "broker": _broker,
     "migrations": _migrations,
     "scheduler": _scheduler,
+    "workers": _workers,
     "clocks": _clocks,
 }

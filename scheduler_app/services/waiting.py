@@ -10,11 +10,13 @@ from sqlalchemy import select
 from scheduler_app.broker import message_id, queue_name
 from scheduler_app.extensions import broker, db
 from scheduler_app.models import WAITING, Task, Worker
+from scheduler_app.services.attempts import UnknownOperation
 
 
 class WaitingFor(StrEnum):
     """Why a task does not run yet. If several reasons hold, the first in this order is given."""
 
+    OPERATION = "operation"  # a worker took it and does not know its operation
     TIME = "time"  # its run_at has not come
     REDIS = "redis"  # it is due, and Redis does not answer
     RELAY = "relay"  # it is due, and the scheduler has yet to send it to Redis
@@ -26,6 +28,8 @@ def reason(task: Task, *, now: datetime) -> dict[str, Any] | None:
     """The `reason`, with details about it. None for a task that does not wait."""
     if task.status not in WAITING:
         return None
+    if (task.error or {}).get("type") == UnknownOperation.__name__:
+        return {"reason": WaitingFor.OPERATION, "operation": task.operation, "run_at": task.run_at}
     if task.run_at > now:
         return {"reason": WaitingFor.TIME, "run_at": task.run_at}
     try:

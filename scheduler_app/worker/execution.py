@@ -9,14 +9,16 @@ from typing import Any, TypeVar
 
 from flask import Flask
 from marshmallow import ValidationError
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app.broker import GiveBack
 from scheduler_app.database import DatabaseClock, failures
 from scheduler_app.extensions import db
+from scheduler_app.models import Status, Task
 from scheduler_app.operations import Operation, PermanentError, lookup
 from scheduler_app.services import attempts
-from scheduler_app.services.attempts import Attempt
+from scheduler_app.services.attempts import Attempt, UnknownOperation
 from scheduler_app.worker.running import RunningTask, expect, expect_no_more, registered
 from scheduler_app.worker.status_writer import Message, StatusWriter
 
@@ -25,10 +27,6 @@ T = TypeVar("T")
 
 MAX_RESULT = 1_000_000  # characters of JSON
 LAST_WORD = 10.0  # seconds that a stopping worker still tries to store a result in the database
-
-
-class UnknownOperation(Exception):
-    """This worker does not have the operation. Another worker, or a later release of this one, may have it."""
 
 
 class Executor:
@@ -95,13 +93,18 @@ class Executor:
         return won
 
     def _record_failure(self, task: RunningTask, error: BaseException) -> bool:
-        log.info("task %d: attempt %d failed: %r", task.task_id, task.attempt, error)
-
         progress = task.take_progress()
 
         def record(again: bool) -> bool:
             db.session.rollback()  # what a try before this one may have left
-            return attempts.fail(task.record, error, progress=progress, now=self.clock.now())
+            now = self.clock.now()
+            if isinstance(error, UnknownOperation) and attempts.wait_for_operation(task.record, error, now=now):
+                log.info("task %d waits, and spends no attempt: %s", task.task_id, error)
+                return True
+            won = attempts.fail(task.record, error, progress=progress, now=now)
+            if won:
+                _log_failure(task, error)
+            return won
 
         with self.app.app_context():
             return self._patiently(record, bears=_can_be_stored, last_word=LAST_WORD)
@@ -131,6 +134,16 @@ class Executor:
                     raise GiveBack
                 time.sleep(delay)
             delay = min(delay * 2, 5.0)
+
+
+def _log_failure(task: RunningTask, error: BaseException) -> None:
+    run_at, status = db.session.execute(select(Task.run_at, Task.status).where(Task.task_id == task.task_id)).one()
+    if status == Status.ERROR:
+        log.warning("task %d: gave up after %d attempts: %r", task.task_id, task.attempt, error)
+    elif status == Status.CANCELLED:
+        log.info("task %d: cancelled in attempt %d: %r", task.task_id, task.attempt, error)
+    else:
+        log.info("task %d: attempt %d failed, tried again at %s: %r", task.task_id, task.attempt, run_at, error)
 
 
 def _can_be_stored(error: SQLAlchemyError) -> bool:
