@@ -16,7 +16,7 @@ LOCK = 7_420_137_001  # any number of ours; if several processes migrate at once
 
 def run_migrations() -> None:
     options = current_app.extensions["migrate"].configure_args
-    # SQLite takes its lock before the first read, and does all or nothing. The driver itself begins no transaction here.
+    # SQLite takes its lock before the first read, and does all or nothing. The driver begins no transaction here.
     with (
         database.deadline(math.inf),  # a step on a large table may take long
         db.engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection,

@@ -13,7 +13,7 @@ from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import Failure, Status, Task, Worker
 from scheduler_app.services import attempts, control, tasks, workers
-from scheduler_app.services.attempts import Attempt
+from scheduler_app.services.attempts import Attempt, UnknownOperation
 from scheduler_app.services.workers import Reaper, Strays
 from tests.support.claims import claim, succeed
 
@@ -232,3 +232,34 @@ def test_a_heartbeat_at_the_last_moment_counts(app: Flask, watch: Watch, monkeyp
     monkeypatch.setattr(workers, "begin_write", beat_first)  # between what the reaper reads and what it writes
     assert watch.scan(over=1) == 0
     assert [worker["worker_id"] for worker in workers.find()] == ["late"]
+
+
+def test_a_task_waits_a_day_for_a_worker_that_knows_its_operation(app: Flask) -> None:
+    attempt = claimed("old")
+    error = UnknownOperation("No operation here.")
+    assert attempts.wait_for_operation(attempt, error, now=NOW)
+    task = task_of(attempt)
+    assert (task.status, task.attempts, task.claims) == (Status.PENDING, 0, 2)
+    assert task.run_at == NOW + timedelta(seconds=5)
+    later = claim(attempt.task_id, 2, worker_id="old", now=NOW)
+    assert later
+    assert attempts.wait_for_operation(later, error, now=NOW + timedelta(hours=23))
+    assert task_of(attempt).run_at == NOW + timedelta(hours=23, seconds=60)
+    last = claim(attempt.task_id, 4, worker_id="old", now=NOW)
+    assert last
+    assert not attempts.wait_for_operation(last, error, now=NOW + timedelta(hours=25))
+    assert task_of(attempt).status == Status.STARTED
+
+
+def test_what_is_given_back_after_its_cancellation_is_cancelled(app: Flask) -> None:
+    attempt = claimed("old")
+    control.cancel(attempt.task_id, now=NOW)
+    assert attempts.wait_for_operation(attempt, UnknownOperation("No operation here."), now=NOW)
+    assert task_of(attempt).status == Status.CANCELLED
+
+
+def test_a_late_reply_finds_nothing_after_the_attempt_was_given_back(app: Flask) -> None:
+    attempt = claimed("old")
+    assert attempts.wait_for_operation(attempt, UnknownOperation("No operation here."), now=NOW)
+    assert not succeed(attempt, 1, now=NOW)
+    assert claim(attempt.task_id, 0, worker_id="other", now=NOW) is None

@@ -108,7 +108,7 @@ def _hung_up(sock: socket.socket, deadline: float, given_up: Callable[[], bool])
     def watch() -> None:
         while not over.wait(min(WATCH_INTERVAL, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline or given_up():
-                # The plain socket's shutdown: a TLS socket's own would take the session away from the thread that reads.
+                # The plain socket's shutdown: that of a TLS socket would take the session from the thread that reads.
                 _shut_down(sock)
                 return
 

@@ -22,7 +22,7 @@ from scheduler_app.services.task_schedules import pause_after_failure
 MIN_BACKOFF = 1.0  # seconds
 MAX_BACKOFF = 600.0
 BACKOFF_BASE = 2.0
-OPERATION_MAY_COME = timedelta(days=1)  # from a task's creation: so long it waits for a worker that knows its operation
+OPERATION_MAY_COME = timedelta(days=1)  # so long a task waits for a worker that knows its operation
 MIN_WAIT = 5.0  # seconds until it is tried whether a worker knows the operation now
 MAX_WAIT = 60.0
 MAX_MESSAGE = 2_000  # characters of an error that are kept
@@ -88,20 +88,28 @@ def record_failure(
 
 
 def wait_for_operation(attempt: Attempt, error: UnknownOperation, *, now: datetime) -> bool:
-    """Gives the attempt back; its task is tried again after 5 s, and after up to 60 s the older it is.
+    """Gives the attempt back. The task is tried again after 5 s, and the longer it waits the later, up to 60 s.
 
-    False when the task is older than OPERATION_MAY_COME, or has moved on without this attempt.
+    False when it has waited for OPERATION_MAY_COME, or has moved on without this attempt.
     """
     begin_write()
-    created_at = db.session.scalar(select(Task.created_at).where(Task.task_id == attempt.task_id))
-    waited = now - created_at if created_at else OPERATION_MAY_COME
+    since = _waits_since(attempt.task_id) or now
+    waited = now - since
     if waited >= OPERATION_MAY_COME:
         db.session.rollback()
         return False
     delay = min(MAX_WAIT, max(MIN_WAIT, waited.total_seconds() / 10))
-    won = give_back(attempt, run_at=now + timedelta(seconds=delay), error=_described(error), now=now)
+    described = _described(error) | {"since": since.isoformat()}
+    won = give_back(attempt, run_at=now + timedelta(seconds=delay), error=described, now=now)
     db.session.commit()
     return won
+
+
+def _waits_since(task_id: int) -> datetime | None:
+    """When the task was given back for the first time because its operation is unknown. Its error keeps that."""
+    error = db.session.scalar(select(Task.error).where(Task.task_id == task_id))
+    since = error.get("since") if error else None
+    return datetime.fromisoformat(since) if since else None
 
 
 def give_back(attempt: Attempt, *, run_at: datetime, now: datetime, **values: Any) -> bool:
