@@ -1,4 +1,4 @@
-"""Whatever a stranger sends: a clear answer that names the field, nothing created, no 500."""
+"""Bad input gets a clear answer that names the field. It creates nothing, and never causes a 500."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""PATCH /tasks/{id}/: what waits is changed, what has begun is not, and nothing is lost or run twice."""
+"""PATCH /tasks/{id}/ changes a waiting task but not one that has started. No task is lost or run twice."""
 
 import threading
 from collections.abc import Callable

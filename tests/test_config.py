@@ -1,4 +1,4 @@
-"""Settings: what is allowed, what is said about what is not, and that no process starts with a wrong one."""
+"""Settings: which values are allowed, the message for others, and that no process starts with a wrong one."""
 
 import os
 import re

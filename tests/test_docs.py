@@ -1,4 +1,4 @@
-"""What the README and the pages in docs/ show is what happens."""
+"""The commands in the README and in docs/ work, and give the answers that are shown there."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What becomes of times that are due: overlap, catch-up, failures. Time is passed in."""
+"""Due times become tasks, under each policy for overlap, catch-up and failures. Time is passed in."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""A Redis that other programs have filled: what waits is run, what is posted waits for the relay."""
+"""A Redis that other programs have filled. Waiting tasks still run; posted tasks wait for the relay."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Who may call: with a key, its holders; without one, this machine's own programs and pages."""
+"""Who may call. With a key: whoever sends it. Without one: only programs and pages of this machine."""
 
 import logging
 

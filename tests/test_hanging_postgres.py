@@ -1,4 +1,4 @@
-"""PostgreSQL that does not answer: the web process goes on to serve what needs none, and nobody waits for ever."""
+"""PostgreSQL does not answer. The web process still serves calls that do not need it, and nobody waits for ever."""
 
 import threading
 import time

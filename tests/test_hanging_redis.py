@@ -52,7 +52,7 @@ def delivery(task_id: int) -> Delivery:
 
 
 def outcomes(broker: PriorityBroker, count: int) -> list[str]:
-    """What came of so many threads that publish at the same moment."""
+    """The outcomes of `count` threads that publish at the same moment."""
     found: list[str] = []
     barrier = threading.Barrier(count)
 

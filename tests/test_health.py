@@ -1,4 +1,4 @@
-"""Probes: /livez says that the process lives, /readyz which part does not work."""
+"""Probes: /livez says that the process lives; /readyz says which part does not work."""
 
 import sqlite3
 import time

@@ -1,4 +1,4 @@
-"""What a refusal says: everything that is wrong, at once, and what would be right."""
+"""A refusal reports all errors at once, and says what would be right."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""Messages that stand in no list, or ids without a message: an eviction, or a stray DEL, is made up for."""
+"""Messages in no list, and ids without a message, as after an eviction or a stray DEL, are repaired."""
 
 import random
 import threading

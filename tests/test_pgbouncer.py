@@ -1,4 +1,4 @@
-"""Behind PgBouncer all works as before a server, in session mode and in transaction mode."""
+"""Behind PgBouncer everything works as without it, in session mode and in transaction mode."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

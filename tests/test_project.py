@@ -1,4 +1,4 @@
-"""What the files beside the code say stays true."""
+"""The files besides the code agree with the code."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""What a worker does beside its tasks."""
+"""What a worker does besides running tasks."""
 
 import threading
 from datetime import UTC, datetime

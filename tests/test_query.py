@@ -1,4 +1,4 @@
-"""What stands behind the `?`: each call takes what it knows, and names what it does not."""
+"""The parameters after the `?`: each call accepts those that it knows, and names those that it does not."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Transactions that change the same rows at the same moment wait for each other in turn: none ends in a deadlock."""
+"""Transactions that change the same rows at the same moment wait for each other, and never end in a deadlock."""
 
 import random
 import time
@@ -55,7 +55,7 @@ def press(app: Flask, *steps: Step) -> None:
 
 
 def post(count: int = TASKS) -> None:
-    """Keeps so many waiting, the oldest the least urgent: the relay and the workers take them in another order."""
+    """Keeps `count` tasks waiting. The oldest are the least urgent, so that relay and workers differ in their order."""
     waiting = db.session.scalar(select(func.count()).where(Task.status == Status.PENDING)) or 0
     requests = [
         {"operation": "calculate", "params": {}, "max_retries": 0, "priority": 9 - place * 10 // count}
@@ -186,7 +186,7 @@ def unlocked(url: str) -> list[int]:
 
 
 def test_the_victim_of_a_deadlock_is_tried_again(app: Flask, database_url: str) -> None:
-    """A request waits for a holder's row, has one that somebody else waits for, and then needs one of that one's."""
+    """A request and another transaction each hold a row that the other one needs."""
     with app.app_context():
         post(3)
         first, second, third = db.session.scalars(select(Task.task_id).order_by(Task.task_id)).all()

@@ -1,4 +1,4 @@
-"""Scheduler processes: seen while they scan, noticed when they are silent, killed at will."""
+"""Scheduler processes: they are seen while they scan, a silent one is noticed, and any can be killed."""
 
 import random
 from collections.abc import Callable, Iterator

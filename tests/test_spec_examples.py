@@ -1,4 +1,4 @@
-"""The examples in /openapi.json: what is shown can be sent as it stands, and answers agree with themselves."""
+"""The examples in /openapi.json. Requests can be sent unchanged, and the fields of each answer agree."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The account of what became of the tasks that a system had accepted."""
+"""Accounts for every task that a system had accepted: how it ended, and how often it ran."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ def unfinished(target: Target) -> list[Row[Any]]:
 
 
 def settled(target: Target, *, within: float) -> list[Row[Any]]:
-    """What is not final even after so many seconds."""
+    """Waits up to `within` seconds. Returns the tasks that are still not final."""
     with suppress(AssertionError):
         eventually(lambda: not unfinished(target), within=within)
     return unfinished(target)
@@ -30,16 +30,16 @@ def settled(target: Target, *, within: float) -> list[Row[Any]]:
 
 @dataclass
 class Account:
-    """What became of the tasks that were accepted."""
+    """How the accepted tasks ended."""
 
     lost: list[int] = field(default_factory=list)
     wrong: dict[int, str] = field(default_factory=dict)  # final, but not as its attempts ended
-    run_twice: list[int] = field(default_factory=list)  # whose effect came more than once
+    run_twice: list[int] = field(default_factory=list)  # tasks whose effect happened more than once
     statuses: Counter[str] = field(default_factory=Counter)
     finished: dict[int, datetime] = field(default_factory=dict)
 
     def recovery(self, accepted: Mapping[int, float], harmed_at: float) -> float:
-        """Seconds from the harm until all that was accepted before it had finished."""
+        """Seconds from the harm until all tasks that were accepted before it had finished."""
         before = (task_id for task_id, at in accepted.items() if at < harmed_at)
         ends = (self.finished[task_id].timestamp() for task_id in before if task_id in self.finished)
         return max(0.0, max(ends, default=0.0) - harmed_at)

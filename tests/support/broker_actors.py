@@ -1,4 +1,4 @@
-"""What the workers of test_fair_queue.py run: each actor writes what it does to a file, which outlives Redis."""
+"""The actors for the workers of test_fair_queue.py. Each writes what it does to a file, which outlives Redis."""
 
 import os
 import time

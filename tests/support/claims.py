@@ -1,4 +1,4 @@
-"""What a worker writes about a task, without a worker."""
+"""Writes about a task what a worker would write, without a worker."""
 
 import json
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What bends a system without ending any of it. Each harm lasts as long as its block."""
+"""Harms that disturb a system without ending a process. Each lasts as long as its `with` block."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def frozen(server: Postgres | Valkey) -> Iterator[None]:
 
 @contextmanager
 def read_only(postgres: Postgres) -> Iterator[None]:
-    """As after a failover, for open sessions too: from their next transaction on."""
+    """Makes the server read-only, as after a failover. Open sessions notice with their next transaction."""
     _configure(postgres, "SET default_transaction_read_only = on")
     try:
         yield
@@ -43,7 +43,7 @@ def _configure(postgres: Postgres, change: str) -> None:
 
 @contextmanager
 def full(valkey: Valkey) -> Iterator[None]:
-    """By a key of somebody else; nothing is evicted."""
+    """Fills Redis with somebody else's key. Nothing is evicted."""
     valkey.client.set(OF_SOMEBODY_ELSE, b"x" * 8 * MEBIBYTE)
     valkey.limit(MEBIBYTE)
     try:

@@ -1,4 +1,4 @@
-"""Servers on loopback that answer well, or badly on purpose."""
+"""Servers on loopback. Some answer correctly, and some badly on purpose."""
 
 import gzip
 import socket
@@ -15,7 +15,7 @@ BOMB = gzip.compress(bytes(30_000_000))
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Keeps each request; answers what its path says."""
+    """Stores each request, and gives the answer that the path names."""
 
     protocol_version = "HTTP/1.1"
     server: "Server"
@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def echo(request: Handler, status: str) -> None:
-    """The credentials that came, in every spelling, in the body and in the headers."""
+    """Sends the received credentials back in every spelling, in the body and in the headers."""
     credentials = request.headers["Authorization"].removeprefix("Bearer ")
     written = [write(credentials) for write in SPELLINGS.values()]
     headers = {f"X_{n}": text for n, text in enumerate(written) if "\n" not in text}
@@ -50,7 +50,7 @@ def echo(request: Handler, status: str) -> None:
 
 
 def break_off(request: Handler, _: str) -> None:
-    """With what came, where a status line belongs."""
+    """Sends back what was received, where a status line belongs."""
     request.wfile.write(f"{request.headers['Authorization']}\r\n\r\n".encode())
     request.close_connection = True
 

@@ -1,4 +1,4 @@
-"""What looking up a name gives, as data."""
+"""Results of name look-ups, as data."""
 
 import socket
 from collections.abc import Sequence

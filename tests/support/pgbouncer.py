@@ -1,4 +1,4 @@
-"""A real PgBouncer before a PostgreSQL of the tests."""
+"""A real PgBouncer in front of a PostgreSQL of the tests."""
 
 import os
 import re

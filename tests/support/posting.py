@@ -1,4 +1,4 @@
-"""A client that posts tasks to a system that is harmed meanwhile, and notes what was accepted."""
+"""A client that posts tasks while the system is harmed, and records which tasks were accepted."""
 
 import random
 import threading
@@ -14,7 +14,7 @@ HANG = 20.0  # seconds after which an answer counts as never given
 
 
 class Client:
-    """Posts tasks until it is told to stop, in batches and one by one, and notes what was accepted."""
+    """Posts tasks in batches and one by one until it is told to stop. Records which tasks were accepted."""
 
     def __init__(self, url: str, random_: random.Random, *, pause: float = 0.02, failing: float = 0.03) -> None:
         self.url = url

@@ -21,7 +21,7 @@ PORTS = range(20_000, 32_000)
 
 
 def eventually(look: Callable[[], T], *, within: float = 20) -> T:
-    """The first true value that look gives; fails with the last one after so many seconds."""
+    """Returns the first true value of `look()`. After `within` seconds it fails and shows the last value."""
     deadline = time.monotonic() + within
     while not (seen := look()):
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""A stretch of network between one client and one server: it can be cut, or hold what is sent."""
+"""A piece of network between one client and one server. It can be cut, or hold back what is sent."""
 
 import shutil
 import socket
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Proxy:
-    """Listens on a socket of the server's name in a folder of its own, and passes on what comes, both ways."""
+    """Listens in a folder of its own, on a socket with the server's name. Passes on data in both directions."""
 
     def __init__(self, server: Path) -> None:
         self.server = server
@@ -88,7 +88,7 @@ class Proxy:
 
 
 def postgres_proxy(url: str) -> tuple[Proxy, str]:
-    """A proxy before a PostgreSQL on a socket, and the URL that leads through it."""
+    """A proxy in front of a PostgreSQL on a socket, and the URL that leads through the proxy."""
     folder = url.partition("host=")[2]
     proxy = Proxy(Path(folder) / ".s.PGSQL.5432")
     return proxy, url.replace(folder, str(proxy.folder))

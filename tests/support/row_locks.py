@@ -1,4 +1,4 @@
-"""How a test sees that a transaction waits for a row of another's, on PostgreSQL."""
+"""Lets a test see that a transaction waits for a row that another one has locked, on PostgreSQL."""
 
 import psycopg
 

@@ -75,7 +75,7 @@ class Postgres:
     """A PostgreSQL on a socket in a temporary folder; it can be stopped and started again."""
 
     def __init__(self, *, primary: Self | None = None) -> None:
-        """With a primary it is its standby: what that commits is here before it answers."""
+        """With a `primary`, this is its standby: a commit reaches it before the primary answers."""
         # Not below the user's own folders: as root the library opens every parent folder to other users.
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         if primary:

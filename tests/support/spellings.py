@@ -1,4 +1,4 @@
-"""A secret as others write it, and how to find it in what they have written."""
+"""The spellings of a secret, and how to find a secret in a text in any of them."""
 
 import base64
 import html
@@ -33,7 +33,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 
 def traces(secret: str) -> set[str]:
-    """What shows that a text has the secret, in one of the spellings: a piece of its middle."""
+    """Pieces from the middle of each spelling. A text that contains one of them contains the secret."""
     written = {write(secret) for name, write in SPELLINGS.items() if "lines" not in name}
     pieces = {text[len(text) // 3 : 2 * len(text) // 3] for text in written}
     return pieces | {json.dumps(piece)[1:-1] for piece in pieces}

@@ -1,4 +1,4 @@
-"""A whole system on servers of its own, which may be harmed."""
+"""A whole system on its own servers, which a test may harm."""
 
 import os
 import random
