@@ -1,4 +1,4 @@
-"""Batches of tasks taken over HTTP from one client: committed, and published to Valkey."""
+"""One client posts batches of tasks over HTTP. Each is committed, and published to Valkey."""
 
 import json
 import statistics

@@ -1,9 +1,9 @@
 """Harms a whole system again and again while tasks are posted, and counts what that cost.
 
 `python -m benchmarks.faults --faults 1000` prints a table in Markdown. Each task counts for the first fault after it
-was accepted. Recovery is the time from a fault's beginning until all that was accepted before it had finished. Faults
-that last long or need a rescue are a tenth, at the end of each round; in the others only short tasks count for the
-recovery. A task that is final is wrong if its attempts say otherwise: one that ran to its end and stands as ERROR.
+was accepted. Recovery is the time from a fault's beginning until all tasks that were accepted before it have finished.
+A tenth of the faults last long or need a rescue; they come at the end of each round. For the other faults, only short
+tasks count for the recovery. A final task is wrong if its attempts contradict it: it ran to its end, but is an ERROR.
 """
 
 import argparse
@@ -61,7 +61,7 @@ class Run:
     stuck: set[int] = field(default_factory=set)
 
     def round(self, faults: int) -> None:
-        """Short faults, one at a time; then a long one, and one of each worker, some while others are being missed."""
+        """Short faults, one at a time; then a long one; then one per worker, some before another is noticed."""
         for _ in range(faults - WORKERS - 1):
             quick = self._quick_faults()
             name = random.choice(list(quick))
@@ -181,7 +181,7 @@ def running(database: str) -> Iterator[Run]:
 
 
 def table(run: Run, result: Account) -> str:
-    """In Markdown, a row a fault and one for all."""
+    """A Markdown table with one row per fault, and one for all of them."""
     counts = {
         "tasks": run.client.accepted,
         "lost": result.lost,

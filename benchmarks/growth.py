@@ -1,4 +1,4 @@
-"""Whether a task costs the same however many wait, on however many levels, for however many processes."""
+"""Whether a task's cost stays the same with more waiting tasks, more priorities and more processes."""
 
 import statistics
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What every benchmark needs: servers, empty databases, and processes that are ended whatever happens."""
+"""The base of every benchmark: servers, empty databases, and processes that always get ended."""
 
 import os
 import signal
@@ -128,7 +128,7 @@ class Processes(list[Process]):
 
 @contextmanager
 def paused(processes: Iterable[Process]) -> Iterator[None]:
-    """What is published meanwhile is found by all of them at the same moment."""
+    """Stops the processes, so that afterwards all of them find the published tasks at the same moment."""
     for process in processes:
         process.signal(signal.SIGSTOP)
     try:

@@ -1,4 +1,4 @@
-"""What web, worker and scheduler hold after many tasks, and what a waiting task holds in Valkey."""
+"""The memory of web, worker and scheduler after many tasks, and of a waiting task in Valkey."""
 
 from collections.abc import Iterable
 

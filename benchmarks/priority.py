@@ -25,7 +25,7 @@ def run(servers: Servers, options: Options) -> Iterable[Row]:
             ours,
             percent,
             goal,
-            peer="stock Dramatiq, a queue a priority",
+            peer="stock Dramatiq, one queue per priority",
             theirs=theirs,
         )
 

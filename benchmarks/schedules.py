@@ -1,4 +1,4 @@
-"""What schedules cost: python -m benchmarks.schedules [--schedules 1000000] [--due 100000]
+"""The cost of schedules: python -m benchmarks.schedules [--schedules 1000000] [--due 100000]
 
 Real PostgreSQL, Valkey and scheduler processes, all on this machine. Half of the schedules are intervals, half cron.
 """

@@ -1,4 +1,4 @@
-"""Between a task and the benchmark that waits for it: the task says that it has started, and can be held."""
+"""Connects a task with the benchmark: the task reports its start, and the benchmark can hold it."""
 
 import os
 import socket

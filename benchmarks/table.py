@@ -1,4 +1,4 @@
-"""What was measured, and on what: one Markdown table and a line for the machine."""
+"""The results: one Markdown table, and a line that describes the machine."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What a process of the system and its children use, as the kernel counts it."""
+"""The memory and time that a process and its children use, as the kernel counts them."""
 
 import os
 import subprocess

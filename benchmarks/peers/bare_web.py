@@ -1,4 +1,4 @@
-"""The least that accepts a batch with Flask: read the JSON, insert it in one statement, name the ids."""
+"""The smallest Flask program that accepts a batch: it reads the JSON, inserts it in one statement, returns the ids."""
 
 import json
 import os
