@@ -29,7 +29,7 @@ YEAR = 366 * 86_400  # seconds
 NO_NUL = validate.ContainsNoneOf("\0", error="Must not contain NUL.")
 
 CRON = (
-    "Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday). Of two day fields either may match."
+    "Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday). Either day may match."
     f" Or one of {', '.join(f'`{name}`' for name in recurrence.CRON_NAMES)}."
 )
 RRULE = "The text of an RFC 5545 rule, without `RRULE:`, counted from `start_at`."
