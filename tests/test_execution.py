@@ -109,7 +109,9 @@ def test_a_task_whose_operation_no_worker_knows_yet_waits_and_spends_no_attempt(
 ) -> None:
     old = worker(BACKBEAT_OPERATIONS="actors")
     [task_id] = submit(client, {"operation": "trial.echo", "params": {"value": 1}, "max_retries": 0})
-    task = eventually(lambda: (task := get(client, task_id))["waiting_for"]["reason"] == "operation" and task)
+    task = eventually(
+        lambda: ((task := get(client, task_id))["waiting_for"] or {}).get("reason") == "operation" and task
+    )
     assert (task["status"], task["attempts"], task["failures"]) == ("PENDING", 0, [])
     assert task["waiting_for"]["operation"] == "trial.echo"
     old.stop()

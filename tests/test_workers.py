@@ -248,7 +248,8 @@ def test_a_task_waits_a_day_for_a_worker_that_knows_its_operation(app: Flask) ->
     last = claim(attempt.task_id, 4, worker_id="old", now=NOW)
     assert last
     assert not attempts.wait_for_operation(last, error, now=NOW + timedelta(hours=25))
-    assert task_of(attempt).status == Status.STARTED
+    assert attempts.fail(last, error, now=NOW + timedelta(hours=25))
+    assert (task_of(attempt).status, task_of(attempt).attempts) == (Status.ERROR, 1)
 
 
 def test_what_is_given_back_after_its_cancellation_is_cancelled(app: Flask) -> None:

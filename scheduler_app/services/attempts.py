@@ -135,7 +135,8 @@ def give_back(attempt: Attempt, *, run_at: datetime, now: datetime, **values: An
 
 def is_last(attempt: Attempt, error: BaseException) -> bool:
     """Whether no attempt follows when this one fails so."""
-    return isinstance(error, PermanentError) or attempt.number > attempt.max_retries
+    # An unknown operation has been waited for, before it counts as a failure.
+    return isinstance(error, PermanentError | UnknownOperation) or attempt.number > attempt.max_retries
 
 
 def _described(error: BaseException) -> dict[str, str]:
