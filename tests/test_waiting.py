@@ -31,7 +31,7 @@ def register_worker(app: Flask, *queues: str) -> None:
     now = datetime.now(UTC)
     worker = {"worker_id": "a", "host": "b", "pid": 1, "threads": 1, "queues": queues, "started_at": now}
     with app.app_context():
-        workers.beat(worker, now=now)
+        workers.beat(worker, clock_offset=0.0, now=now)
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.RETRYING])

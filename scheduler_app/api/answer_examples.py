@@ -105,5 +105,6 @@ WORKER: Example = {
     "queues": [f"tasks.p{priority}" for priority in range(10)],
     "started_at": "2030-07-01T04:00:00Z",
     "seen_at": "2030-07-01T04:30:01Z",
+    "clock_offset": 0.02,
     "running": [RUNNING],
 }
