@@ -22,8 +22,6 @@ from tests.support.servers import Postgres, Valkey
 from tests.support.system import WORKER_READY, worker_command
 from tests.support.target import Target
 
-pytestmark = pytest.mark.xdist_group("faults")  # one after the other: each is a whole system
-
 RECOVERY = 30  # seconds; it takes up to 20, but the machine may be busy with something else
 
 

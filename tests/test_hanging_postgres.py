@@ -23,8 +23,6 @@ from tests.support.harms import frozen
 from tests.support.processes import Process, eventually
 from tests.support.servers import Postgres
 
-pytestmark = pytest.mark.xdist_group("hanging")
-
 
 @pytest.fixture
 def database_url(own_postgres: Postgres) -> str:

@@ -24,8 +24,6 @@ from tests.support.harms import frozen
 from tests.support.processes import Process, eventually
 from tests.support.servers import Postgres, Valkey
 
-pytestmark = pytest.mark.xdist_group("outages")
-
 Start = Callable[..., Process]
 
 

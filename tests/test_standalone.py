@@ -17,8 +17,6 @@ from tests.support.api import Api
 from tests.support.process_table import alive, descendants, processes
 from tests.support.processes import ROOT, Process, eventually, free_port
 
-pytestmark = pytest.mark.xdist_group("standalone")
-
 # An operation that leaves a trace of each run.
 LEDGER = """
 import time
