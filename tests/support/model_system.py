@@ -1,0 +1,184 @@
+"""What can be done with the system of test_model.py, and what happens to it. Each call goes over so many points."""
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from scheduler_app.models import Status
+from scheduler_app.services import control, dispatch, tasks, workers
+from tests.support.model_worker import THREADS, ModelWorker
+from tests.support.model_world import World
+from tests.support.stage import Actor
+
+CALLS = 6  # under way at once, at most
+WORKERS = 3  # in one example, at most
+LOOK = 2.9  # seconds between two looks of the scheduler while time passes
+ROUNDS = 8  # of 16 seconds in which all that was accepted must end
+
+
+class System(World):
+    """Begins with one worker."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.reaper = workers.Reaper(self.clock.monotonic)
+        self.boot()
+
+    def task_ids(self) -> list[int]:
+        return list(self.truth.rows)
+
+    def cancellable(self) -> list[int]:
+        return self.task_ids() if self.may_call() else []
+
+    def retriable(self) -> list[int]:
+        return [task_id for task_id in self.cancellable() if self.truth.rows[task_id].final]
+
+    def deletable(self) -> list[int]:
+        return [task_id for task_id in self.cancellable() if self.truth.rows[task_id].status == Status.PENDING]
+
+    def may_call(self) -> bool:
+        return len(self.calls) < CALLS
+
+    def may_boot(self) -> bool:
+        return len(self.workers) < WORKERS
+
+    def silent(self) -> list[list[ModelWorker]]:
+        """Who may be silent while time passes."""
+        return [[], self.workers[:1], self.workers[1:]]
+
+    def duties(self) -> dict[str, Callable[[int | None], None]]:
+        """What scheduler and workers do by themselves, one of a kind at a time; each goes over so many points."""
+        duties: dict[str, Callable[[int | None], None]] = {
+            "resync": partial(self.resync, thorough=False),
+            "thorough resync": partial(self.resync, thorough=True),
+            "maintenance": self.maintain,
+            "reap": self.reap,
+        }
+        for worker in self.living():
+            duties[f"{worker.name}'s heartbeat"] = partial(self.beat, worker)
+            duties[f"{worker.name}'s disowning"] = partial(self.disown, worker)
+            duties[f"{worker.name}'s tidying"] = partial(self.tidy, worker)
+            if not worker.stopping:
+                duties[f"{worker.name}'s stop"] = partial(self.stop, worker)
+        return {name: duty for name, duty in duties.items() if not self._is_under_way(name)}
+
+    def misfortunes(self) -> dict[str, Callable[[], None]]:
+        queue = f"{self.broker.namespace}:tasks.p5"
+        misfortunes: dict[str, Callable[[], None]] = {
+            "Redis loses everything": self.valkey.client.flushall,
+            "Redis loses a queue": partial(self.valkey.client.delete, queue, f"{queue}.msgs"),
+            "Redis loses a queue's list": partial(self.valkey.client.delete, queue),
+        }
+        misfortunes |= {f"{worker.name} is killed": partial(self.kill, worker) for worker in self.living()}
+        for actor in self.stopped_calls():
+            if not actor.process:
+                misfortunes[f"{actor} is killed"] = partial(self.kill_call, actor)
+        return misfortunes
+
+    def post(self, points: int | None, *, max_retries: int = 0, delay: int = 0) -> None:
+        request = {"operation": "model.run", "params": {}, "priority": 5, "max_retries": max_retries}
+        request["run_at"] = self.clock.now() + timedelta(seconds=delay)
+        self._call("post", lambda now: tasks.submit([request], now=now), points, answered=self._accept)
+
+    def cancel(self, points: int | None, task_id: int) -> None:
+        cancellation = self.truth.cancellation([task_id])
+        self._call(
+            "cancel",
+            lambda now: control.cancel(task_id, now=now),
+            points,
+            task_ids=[task_id],
+            answered=lambda task: self.truth.answered(cancellation, [task_id] if task else []),
+        )
+
+    def cancel_all(self, points: int | None) -> None:
+        cancellation = self.truth.cancellation(self.truth.rows)
+        self._call(
+            "cancel all",
+            lambda now: control.cancel_matching({}, limit=1000, now=now),
+            points,
+            task_ids=self.truth.rows,
+            answered=partial(self.truth.answered, cancellation),
+        )
+
+    def retry(self, points: int | None, task_id: int) -> None:
+        self._call("retry", lambda now: control.retry(task_id, now=now), points, task_ids=[task_id])
+
+    def delete(self, points: int | None, task_id: int) -> None:
+        self._call("delete", lambda now: tasks.remove(task_id), points, task_ids=[task_id])
+
+    def relay(self, points: int | None) -> None:
+        self._call("relay", lambda now: dispatch.relay(now=now), points)
+
+    def resync(self, points: int | None, *, thorough: bool) -> None:
+        self._call(
+            "thorough resync" if thorough else "resync", lambda now: dispatch.resync(now=now, thorough=thorough), points
+        )
+
+    def maintain(self, points: int | None) -> None:
+        self._call("maintenance", lambda now: self.broker.maintain(), points)
+
+    def reap(self, points: int | None) -> None:
+        self._call("reap", lambda now: self.reaper.reap(now=now), points)
+
+    def beat(self, worker: ModelWorker, points: int | None) -> None:
+        self._call(f"{worker.name}'s heartbeat", lambda now: worker.beat(), points, worker=worker)
+
+    def disown(self, worker: ModelWorker, points: int | None) -> None:
+        self._call(f"{worker.name}'s disowning", lambda now: worker.disown(), points, worker=worker)
+
+    def tidy(self, worker: ModelWorker, points: int | None) -> None:
+        self.clock.seconds += 1
+        self._call(f"{worker.name}'s tidying", lambda now: worker.tidy(), points, worker=worker)
+
+    def stop(self, worker: ModelWorker, points: int | None) -> None:
+        self._call(f"{worker.name}'s stop", lambda now: worker.stop(), points, worker=worker)
+
+    def boot(self) -> None:
+        worker = ModelWorker(f"worker-{len(self.workers) + 1}", self.app, self.settings, self.truth, self.clock)
+        self.workers.append(worker)
+        self.beat(worker, None)
+        for number in range(THREADS):
+            actor = Actor(f"{worker.name}, thread {number + 1}", worker.work, process=worker)
+            worker.threads.append(self.stage.enter(actor))
+        self._check()
+
+    def wait(self, seconds: float, *, silent: Iterable[ModelWorker] = ()) -> None:
+        """Time passes. The scheduler looks at the workers meanwhile, and all beat but the silent ones."""
+        end = self.clock.seconds + seconds
+        while self.clock.seconds < end:
+            self.pass_time(min(LOOK, end - self.clock.seconds))
+            for worker in self.living():
+                if worker not in silent:
+                    self._pulse(worker)
+            self._check()
+            self._perform("reap")
+        self.maintain(None)
+        self.maintain(None)  # after a gap the first only gives the workers time
+
+    def finish(self) -> None:
+        """All that stands still goes on, and all that was accepted ends."""
+        self.run_all()
+        if not self.living():
+            self.boot()
+        for _ in range(ROUNDS):
+            self.resync(None, thorough=True)
+            self.relay(None)
+            self.run_all()
+            if self.truth.all_ended():
+                break
+            self.wait(16)
+        self.truth.check_end(self.accepted)
+
+    def _accept(self, posted: Any) -> None:
+        self.accepted.update(task.task_id for task in posted or ())
+
+    def _pulse(self, worker: ModelWorker) -> None:
+        worker.broker.beat()
+        for duty in ("heartbeat", "disowning"):
+            self._perform(f"{worker.name}'s {duty}")
+
+    def _perform(self, name: str) -> None:
+        """If it is not under way."""
+        if duty := self.duties().get(name):
+            duty(None)

@@ -1,0 +1,156 @@
+"""A model of the whole: the task table, Redis, workers and a scheduler, in interleavings that Hypothesis chooses.
+
+The real services, broker and worker run on real servers, in threads that stop before each statement and each command
+to Redis (support/points.py) and go on when Hypothesis says so. Time passes when it says so, too. What must hold after
+each step stands in support/model_truth.py. In the end, every task has one final status.
+
+In the suite some examples are tried, always the same. MODEL_EXAMPLES=2000 tries so many others on each database.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from scheduler_app.extensions import db
+from tests.support import points as stops
+from tests.support.model_clock import Clock, keep_processes_apart
+from tests.support.model_system import System
+from tests.support.model_worker import FAIL, FAIL_FOR_GOOD, SUCCEED, ModelWorker
+from tests.support.servers import Valkey
+from tests.support.stage import Actor
+
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
+IN_SUITE = 15  # examples on each database
+STEPS = 40  # in one example, at most
+
+# Over how many points a thread goes before it stops again.
+points = st.sampled_from([1, 2, 3, 4, 5, None])
+outcomes = st.sampled_from([SUCCEED, FAIL, FAIL_FOR_GOOD])
+faults = st.sampled_from(["", "", "", stops.REFUSED, stops.LOST])
+
+
+def any_of(choices: Callable[[System], Iterable[Any]]) -> Any:
+    """One of what the system has at the time."""
+    return st.runner().flatmap(lambda model: st.sampled_from([*choices(model.system)]))
+
+
+def if_any(choices: Callable[[System], Any]) -> Any:
+    return precondition(lambda model: bool(choices(model.system)))
+
+
+class Model(RuleBasedStateMachine):
+    """Its rules are what people, programs, time and bad luck do to a system."""
+
+    def __init__(self, app: Flask, valkey: Valkey, clock: Clock) -> None:
+        super().__init__()
+        self.system = System(app, valkey, clock)
+
+    @if_any(System.may_call)
+    @rule(points=points, max_retries=st.integers(0, 2), delay=st.sampled_from([0, 5]))
+    def post(self, points: int | None, max_retries: int, delay: int) -> None:
+        self.system.post(points, max_retries=max_retries, delay=delay)
+
+    @if_any(System.cancellable)
+    @rule(points=points, task_id=any_of(System.cancellable))
+    def cancel(self, points: int | None, task_id: int) -> None:
+        self.system.cancel(points, task_id)
+
+    @if_any(System.may_call)
+    @rule(points=points)
+    def cancel_all(self, points: int | None) -> None:
+        self.system.cancel_all(points)
+
+    @if_any(System.retriable)
+    @rule(points=points, task_id=any_of(System.retriable))
+    def retry(self, points: int | None, task_id: int) -> None:
+        self.system.retry(points, task_id)
+
+    @if_any(System.deletable)
+    @rule(points=points, task_id=any_of(System.deletable))
+    def delete(self, points: int | None, task_id: int) -> None:
+        self.system.delete(points, task_id)
+
+    @if_any(System.may_call)
+    @rule(points=points)
+    def relay(self, points: int | None) -> None:
+        self.system.relay(points)
+
+    @if_any(System.may_call)
+    @rule(points=points, duty=any_of(System.duties))
+    def duty(self, points: int | None, duty: str) -> None:
+        self.system.duties()[duty](points)
+
+    @if_any(System.threads)
+    @rule(thread=any_of(System.threads), points=points, outcome=outcomes, fault=faults)
+    def work(self, thread: Actor, points: int | None, outcome: str, fault: str) -> None:
+        self.system.go_on(thread, points, outcome=outcome, fault=fault)
+
+    @if_any(System.threads)
+    @rule(thread=any_of(System.threads))
+    def work_on(self, thread: Actor) -> None:
+        self.system.go_on(thread, 1)
+
+    @if_any(System.stopped_calls)
+    @rule(call=any_of(System.stopped_calls), points=points, fault=faults)
+    def go_on(self, call: Actor, points: int | None, fault: str) -> None:
+        self.system.go_on(call, points, fault=fault)
+
+    @rule(seconds=st.sampled_from([1, 7, 16]), silent=any_of(System.silent))
+    def wait(self, seconds: float, silent: list[ModelWorker]) -> None:
+        self.system.wait(seconds, silent=silent)
+
+    @rule(what=any_of(System.misfortunes))
+    def misfortune(self, what: str) -> None:
+        self.system.misfortunes()[what]()
+
+    @if_any(System.may_boot)
+    @rule()
+    def boot(self) -> None:
+        self.system.boot()
+
+    def teardown(self) -> None:
+        try:
+            if sys.exc_info()[0] is None:  # no step has failed
+                self.system.finish()
+        finally:
+            self.system.close()
+
+
+@pytest.fixture
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | {"BACKBEAT_OPERATIONS": "actors,tests.support.model_worker"}
+
+
+@pytest.fixture
+def clock(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    """The points are there, and time stands still."""
+    clock = Clock()
+    clock.install(app, monkeypatch)
+    keep_processes_apart(monkeypatch)
+    stops.on_redis(monkeypatch)
+    with app.app_context():
+        for engine in db.engines.values():
+            stops.on_engine(engine)
+    logging.disable()  # of all that goes wrong here on purpose
+    yield clock
+    logging.disable(logging.NOTSET)
+
+
+def test_every_accepted_task_ends_once_whatever_comes_between(app: Flask, valkey: Valkey, clock: Clock) -> None:
+    how = settings(
+        max_examples=EXAMPLES or IN_SUITE,
+        derandomize=not EXAMPLES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(lambda: Model(app, valkey, clock), settings=how)
