@@ -1,5 +1,6 @@
 """Tasks run by real workers under the stock dramatiq command."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -57,10 +58,13 @@ def test_a_failure_is_retried_after_a_backoff_and_may_then_succeed(
 def test_after_the_last_attempt_it_is_an_error_with_every_failure_kept(
     client: FlaskClient, trial: Start, scheduler: Start
 ) -> None:
-    trial()
+    process = trial()
     scheduler()
     [task] = finished(client, submit(client, {"operation": "trial.fail", "max_retries": 1}))
     assert (task["status"], task["attempts"], task["result"]) == ("ERROR", 2, None)
+    retried = rf"\[INFO\] task {task['task_id']}: attempt 1 failed, tried again at "
+    eventually(lambda: re.search(rf"\[WARNING\] task {task['task_id']}: gave up after 2 attempts", process.output))
+    assert re.search(retried, process.output)
     messages = [f"attempt {attempt} of task {task['task_id']}" for attempt in (1, 2)]
     assert [failure["message"] for failure in task["failures"]] == messages
     assert task["error"] == {"type": "RuntimeError", "message": messages[-1]}

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from flask import Flask
@@ -101,13 +102,14 @@ class Executor:
             if isinstance(error, UnknownOperation) and attempts.wait_for_operation(task.record, error, now=now):
                 log.info("task %d waits, and spends no attempt: %s", task.task_id, error)
                 return True
-            won = attempts.fail(task.record, error, progress=progress, now=now)
-            if won:
-                _log_failure(task, error)
-            return won
+            return attempts.fail(task.record, error, progress=progress, now=now)
 
         with self.app.app_context():
-            return self._patiently(record, bears=_can_be_stored, last_word=LAST_WORD)
+            won = self._patiently(record, bears=_can_be_stored, last_word=LAST_WORD)
+            if won:
+                with suppress(SQLAlchemyError):  # the failure is recorded; only the line about it would be missing
+                    _log_failure(task, error)
+            return won
 
     def _patiently(
         self, change: Callable[[bool], T], *, bears: Callable[[SQLAlchemyError], bool], last_word: float
@@ -142,7 +144,7 @@ def _log_failure(task: RunningTask, error: BaseException) -> None:
         log.warning("task %d: gave up after %d attempts: %r", task.task_id, task.attempt, error)
     elif status == Status.CANCELLED:
         log.info("task %d: cancelled in attempt %d: %r", task.task_id, task.attempt, error)
-    else:
+    elif not isinstance(error, UnknownOperation):
         log.info("task %d: attempt %d failed, tried again at %s: %r", task.task_id, task.attempt, run_at, error)
 
 
