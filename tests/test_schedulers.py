@@ -11,9 +11,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
 from scheduler import fire
+from scheduler_app import database
 from scheduler_app.extensions import db
 from scheduler_app.models import Scheduler, Task, TaskSchedule
-from scheduler_app.services import schedulers, task_schedules
+from scheduler_app.services import schedulers, task_schedules, workers
 from tests.support.processes import Process, eventually
 from tests.support.schedules import HOUR, create
 from tests.support.servers import Valkey
@@ -27,6 +28,11 @@ def scan(client: FlaskClient, *, ago: float = 0) -> None:
 
 
 def readiness(client: FlaskClient) -> tuple[int, str, str]:
+    """The status, the state beside a living worker, and what is said of schedulers."""
+    with client.application.app_context():
+        worker = {"worker_id": "alive", "host": "here", "pid": 1, "threads": 8, "queues": []}
+        now = database.clock()
+        workers.beat(worker | {"started_at": now}, clock_offset=0.0, now=now)
     answer = client.get("/readyz")
     return answer.status_code, answer.json["status"], answer.json["checks"]["scheduler"]
 

@@ -363,7 +363,7 @@ def test_no_secret_is_in_any_row_or_line_that_a_worker_writes(
     assert "There is no secret 'OTHER'" in tasks[6]["error"]["message"]
     process.stop()
     written = [json.dumps([get(client, task_id) for task_id in ids]), rows(app), process.output]
-    assert "attempt 1 failed" in process.output
+    assert "gave up after 1 attempts" in process.output
     assert [found_in(text) for text in written] == [[], [], []]
 
 

@@ -22,7 +22,7 @@ async def start():
         await supervisor.start(Service(name, ("/bin/sh", "-c", command), ready="up", grace=float(grace)))
     supervisor.log.write("backbeat", "all started")
 
-supervisor = Supervisor(os.environ)
+supervisor = Supervisor(os.environ, verbose=True)
 try:
     asyncio.run(supervisor.supervise(start()))
 except StartError as error:

@@ -115,7 +115,7 @@ def test_posting_a_task_offers_examples_and_each_fills_the_body(page: Page, serv
     post.locator(".opblock-summary-control").click()
     post.get_by_role("button", name="Try it out").click()
     choice = post.locator(".opblock-section-request-body .examples-select select")
-    expect(choice.locator("option")).to_have_text(["an arithmetic expression", "one for later", "an HTTP call"])
+    expect(choice.locator("option")).to_have_text(["an arithmetic expression", "a task for later", "an HTTP call"])
     choice.select_option(label="an HTTP call")
     expect(post.locator("textarea.body-param__text")).to_have_value(re.compile('"operation": "http_request"'))
 
