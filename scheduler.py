@@ -80,7 +80,7 @@ def duties(scan_interval: float) -> list[tuple[Duty, float]]:
     return [*((scan, scan_interval) for scan in scans), (Reaper().reap, 1.0), (maintain, 2.0), (recheck, 600.0)]
 
 
-failing: set[Duty] = set()  # said to fail, and not yet to work again
+failing: dict[Duty, type[Exception]] = {}  # the error that was logged last, until the duty works again
 
 
 def perform(app: Flask, duty: Duty) -> None:
@@ -89,14 +89,14 @@ def perform(app: Flask, duty: Duty) -> None:
             while database.tried_again(duty)(now=database.clock()):
                 pass
     except Exception as error:
-        if duty in failing:
+        if failing.get(duty) is type(error):
             return
-        failing.add(duty)
+        failing[duty] = type(error)
         away = isinstance(error, RedisError) or failures.is_outage(error)
         log.warning("%s failed; it is tried again at each scan: %s", duty.__name__, error, exc_info=not away)
     else:
         if duty in failing:
-            failing.discard(duty)
+            del failing[duty]
             log.info("%s works again", duty.__name__)
 
 

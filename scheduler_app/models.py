@@ -109,6 +109,7 @@ class Task(Base):
     )  # how often it was begun, retried or changed by hand; never reset, so that it fences off late replies
     run_at: Mapped[datetime] = mapped_column(UTCDateTime)  # when the next attempt is due
     enqueued_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # when the relay saw its message in Redis
+    unknown_since: Mapped[datetime | None] = mapped_column(UTCDateTime)  # no worker has known its operation
     task_schedule_id: Mapped[int | None] = mapped_column(
         ID, ForeignKey("task_schedule.task_schedule_id", ondelete="SET NULL")
     )

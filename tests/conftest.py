@@ -13,6 +13,7 @@ from sqlalchemy import text
 from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import Base, db
+from tests.support.http_server import Server, serving
 from tests.support.processes import Process
 from tests.support.servers import Postgres, Valkey
 from tests.support.system import SCHEDULER, SCHEDULER_READY, WORKER_READY, System, worker_command
@@ -103,6 +104,19 @@ def database_url(request: pytest.FixtureRequest, migrated: dict[str, str], tmp_p
         return url
     shutil.copy(url.removeprefix("sqlite:///"), tmp_path / "backbeat.db")
     return f"sqlite:///{tmp_path}/backbeat.db"
+
+
+@pytest.fixture(scope="module")
+def running_server() -> Iterator[Server]:
+    with serving(Server()) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running_server: Server) -> Server:
+    """An HTTP server that operations can call. It notes the requests that it gets."""
+    running_server.requests.clear()
+    return running_server
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Which addresses tasks may call. Addresses are data here: connections are made to loopback only."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -52,18 +52,6 @@ def allowed(setting: str) -> Allowed:
 
 def reason(address: str, setting: str = "", host: str = "shop.example") -> str | None:
     return refusal(ip_address(address), host, allowed(setting))
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[Server]:
-    with serving(Server()) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running_server: Server) -> Server:
-    running_server.requests.clear()
-    return running_server
 
 
 @pytest.mark.parametrize("address", ALWAYS_REFUSED)

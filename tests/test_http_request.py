@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,24 +18,12 @@ from scheduler_app.config import Settings
 from scheduler_app.operations import PermanentError, running_task
 from scheduler_app.outgoing import MAX_CONTENT
 from scheduler_app.outgoing.answers import text as text_of
-from tests.support.http_server import Server, drip, raw_server, serving
+from tests.support.http_server import Server, drip, raw_server
 
 
 @pytest.fixture(autouse=True)
 def _loopback_is_allowed() -> None:
     outgoing.configure(Settings.from_env({"BACKBEAT_HTTP_ALLOW": "local"}))
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[Server]:
-    with serving(Server()) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running_server: Server) -> Server:
-    running_server.requests.clear()
-    return running_server
 
 
 def call(url: str, **params: Any) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from functools import partial
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from redis import RedisError
 from sqlalchemy import func, select
 
-from scheduler import fire
+from scheduler import fire, perform
 from scheduler_app import database
 from scheduler_app.extensions import db
 from scheduler_app.models import Scheduler, Task, TaskSchedule
@@ -132,3 +133,23 @@ def due_within_seconds(*, count: int) -> Iterator[TaskSchedule]:
 def has_created(count: int) -> bool:
     db.session.rollback()
     return (db.session.scalar(select(func.count()).select_from(Task)) or 0) >= count
+
+
+def test_a_duty_that_fails_is_logged_once_and_once_more_when_it_works_again(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors: list[Exception] = [RedisError("away"), RedisError("away"), ValueError("a bug"), ValueError("a bug")]
+
+    def trial(now: datetime) -> int:
+        if errors:
+            raise errors.pop(0)
+        return 0
+
+    with caplog.at_level("INFO", logger="scheduler"):
+        for _ in range(6):
+            perform(app, trial)
+    assert [record.message for record in caplog.records] == [
+        "trial failed; it is tried again at each scan: away",
+        "trial failed; it is tried again at each scan: a bug",
+        "trial works again",
+    ]

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from scheduler_app.outgoing.egress import Allowed
 from scheduler_app.outgoing.errors import Refused, SecretsUnreadable
 from scheduler_app.outgoing.messages import Answer, Request
 from scheduler_app.outgoing.secrets_file import Secret, SecretsFile
-from tests.support.http_server import Server, raw_server, serving
+from tests.support.http_server import Server, raw_server
 from tests.support.lookups import looked_up
 from tests.support.processes import Process
 from tests.support.spellings import SPELLINGS, traces
@@ -37,18 +37,6 @@ MARKER = "mArKeR/0123+4567?89 ab%41c\"d'e&f<g>h\\nend=~"
 TOKEN = {"authorization": "Bearer ${secret:TOKEN}"}
 
 Write = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[Server]:
-    with serving(Server()) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running_server: Server) -> Server:
-    running_server.requests.clear()
-    return running_server
 
 
 @pytest.fixture

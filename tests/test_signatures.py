@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,21 +17,9 @@ from scheduler_app.config import Settings
 from scheduler_app.operations import PermanentError, running_task
 from scheduler_app.outgoing.secrets_file import Secret
 from scheduler_app.outgoing.signatures import signature_headers
-from tests.support.http_server import Server, serving
+from tests.support.http_server import Server
 
 KEYS = [f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in range(3)]
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[Server]:
-    with serving(Server()) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running_server: Server) -> Server:
-    running_server.requests.clear()
-    return running_server
 
 
 @pytest.fixture

@@ -236,31 +236,41 @@ def test_a_heartbeat_at_the_last_moment_counts(app: Flask, watch: Watch, monkeyp
 
 def test_a_task_waits_a_day_for_a_worker_that_knows_its_operation(app: Flask) -> None:
     attempt = claimed("old")
-    error = UnknownOperation("No operation here.")
-    assert attempts.wait_for_operation(attempt, error, now=NOW)
+    assert attempts.wait_for_operation(attempt, now=NOW)
     task = task_of(attempt)
     assert (task.status, task.attempts, task.claims) == (Status.PENDING, 0, 2)
     assert task.run_at == NOW + timedelta(seconds=5)
     later = claim(attempt.task_id, 2, worker_id="old", now=NOW)
     assert later
-    assert attempts.wait_for_operation(later, error, now=NOW + timedelta(hours=23))
+    assert attempts.wait_for_operation(later, now=NOW + timedelta(hours=23))
     assert task_of(attempt).run_at == NOW + timedelta(hours=23, seconds=60)
     last = claim(attempt.task_id, 4, worker_id="old", now=NOW)
     assert last
-    assert not attempts.wait_for_operation(last, error, now=NOW + timedelta(hours=25))
-    assert attempts.fail(last, error, now=NOW + timedelta(hours=25))
+    assert not attempts.wait_for_operation(last, now=NOW + timedelta(hours=25))
+    assert attempts.fail(last, UnknownOperation("Nobody knows it."), now=NOW + timedelta(hours=25))
     assert (task_of(attempt).status, task_of(attempt).attempts) == (Status.ERROR, 1)
 
 
 def test_what_is_given_back_after_its_cancellation_is_cancelled(app: Flask) -> None:
     attempt = claimed("old")
     control.cancel(attempt.task_id, now=NOW)
-    assert attempts.wait_for_operation(attempt, UnknownOperation("No operation here."), now=NOW)
+    assert attempts.wait_for_operation(attempt, now=NOW)
     assert task_of(attempt).status == Status.CANCELLED
 
 
 def test_a_late_reply_finds_nothing_after_the_attempt_was_given_back(app: Flask) -> None:
     attempt = claimed("old")
-    assert attempts.wait_for_operation(attempt, UnknownOperation("No operation here."), now=NOW)
+    assert attempts.wait_for_operation(attempt, now=NOW)
     assert not succeed(attempt, 1, now=NOW)
     assert claim(attempt.task_id, 0, worker_id="other", now=NOW) is None
+
+
+def test_a_task_that_waited_in_vain_waits_a_day_again_when_it_is_retried_by_hand(app: Flask) -> None:
+    attempt = claimed("old")
+    assert attempts.wait_for_operation(attempt, now=NOW)
+    control.cancel(attempt.task_id, now=NOW)
+    control.retry(attempt.task_id, now=NOW + timedelta(days=3))
+    again = claim(attempt.task_id, 3, worker_id="old", now=NOW)
+    assert again
+    assert attempts.wait_for_operation(again, now=NOW + timedelta(days=3))
+    assert task_of(attempt).error is None

@@ -192,13 +192,14 @@ class WaitingForOut(AnswerSchema):
     reason = fields.String(
         metadata={
             "enum": [reason.value for reason in WaitingFor],
-            "description": "`time`: its `run_at` has not come. `redis`: it is due, and Redis does not answer."
+            "description": "`operation`: a worker took it and does not know its operation. It waits for one that does,"
+            " for a day at most. `time`: its `run_at` has not come. `redis`: it is due, and Redis does not answer."
             " `relay`: it is due, and the scheduler has yet to send it to Redis. `worker`: no living worker takes tasks"
             " from its `queue`. `turn`: others come before it, or all workers are busy.",
             "example": "turn",
         }
     )
-    run_at = Time(metadata={"optional": True, "description": "With `time`."})
+    run_at = Time(metadata={"optional": True, "description": "With `time` and `operation`."})
     operation = fields.String(
         metadata={"optional": True, "description": "With `operation`.", "example": "http_request"}
     )

@@ -79,7 +79,7 @@ def record_failure(
             "enqueued_at": None,
             "finished_at": case((Task.cancel_requested, literal(now, UTCDateTime())), else_=null()),
         }
-    won = _finish(attempt, progress, error=described, cancel_requested=False, **values)
+    won = _finish(attempt, progress, error=described, unknown_since=None, cancel_requested=False, **values)
     if won:
         _keep(attempt, described, error, now)
         if last:
@@ -87,29 +87,21 @@ def record_failure(
     return won
 
 
-def wait_for_operation(attempt: Attempt, error: UnknownOperation, *, now: datetime) -> bool:
+def wait_for_operation(attempt: Attempt, *, now: datetime) -> bool:
     """Gives the attempt back. The task is tried again after 5 s, and the longer it waits the later, up to 60 s.
 
     False when it has waited for OPERATION_MAY_COME, or has moved on without this attempt.
     """
     begin_write()
-    since = _waits_since(attempt.task_id) or now
+    since = db.session.scalar(select(Task.unknown_since).where(Task.task_id == attempt.task_id)) or now
     waited = now - since
     if waited >= OPERATION_MAY_COME:
         db.session.rollback()
         return False
     delay = min(MAX_WAIT, max(MIN_WAIT, waited.total_seconds() / 10))
-    described = _described(error) | {"since": since.isoformat()}
-    won = give_back(attempt, run_at=now + timedelta(seconds=delay), error=described, now=now)
+    won = give_back(attempt, run_at=now + timedelta(seconds=delay), unknown_since=since, now=now)
     db.session.commit()
     return won
-
-
-def _waits_since(task_id: int) -> datetime | None:
-    """When the task was given back for the first time because its operation is unknown. Its error keeps that."""
-    error = db.session.scalar(select(Task.error).where(Task.task_id == task_id))
-    since = error.get("since") if error else None
-    return datetime.fromisoformat(since) if since else None
 
 
 def give_back(attempt: Attempt, *, run_at: datetime, now: datetime, **values: Any) -> bool:

@@ -89,6 +89,7 @@ def _start_again(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
         run_at=now,
         finished_at=None,
         enqueued_at=None,
+        unknown_since=None,
         progress=null(),
         cancel_requested=False,
     )

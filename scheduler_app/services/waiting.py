@@ -10,7 +10,6 @@ from sqlalchemy import select
 from scheduler_app.broker import message_id, queue_name
 from scheduler_app.extensions import broker, db
 from scheduler_app.models import WAITING, Task, Worker
-from scheduler_app.services.attempts import UnknownOperation
 
 
 class WaitingFor(StrEnum):
@@ -28,7 +27,7 @@ def reason(task: Task, *, now: datetime) -> dict[str, Any] | None:
     """The `reason`, with details about it. None for a task that does not wait."""
     if task.status not in WAITING:
         return None
-    if (task.error or {}).get("type") == UnknownOperation.__name__:
+    if task.unknown_since:
         return {"reason": WaitingFor.OPERATION, "operation": task.operation, "run_at": task.run_at}
     if task.run_at > now:
         return {"reason": WaitingFor.TIME, "run_at": task.run_at}

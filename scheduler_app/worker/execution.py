@@ -99,10 +99,13 @@ class Executor:
         def record(again: bool) -> bool:
             db.session.rollback()  # what a try before this one may have left
             now = self.clock.now()
-            if isinstance(error, UnknownOperation) and attempts.wait_for_operation(task.record, error, now=now):
+            if not isinstance(error, UnknownOperation):
+                return attempts.fail(task.record, error, progress=progress, now=now)
+            if attempts.wait_for_operation(task.record, now=now):
                 log.info("task %d waits, and spends no attempt: %s", task.task_id, error)
                 return True
-            return attempts.fail(task.record, error, progress=progress, now=now)
+            waited = UnknownOperation(f"No worker has had the operation {task.record.operation!r} for a day.")
+            return attempts.fail(task.record, waited, progress=progress, now=now)
 
         with self.app.app_context():
             won = self._patiently(record, bears=_can_be_stored, last_word=LAST_WORD)
