@@ -10,7 +10,8 @@ from tests.support.processes import eventually
 class Api:
     def __init__(self, url: str, key: str = "") -> None:
         self.url = url
-        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # Each call has a connection of its own: a kept one may lead to a process that has been killed since.
+        self.headers = {"Connection": "close"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         return urllib3.request(
