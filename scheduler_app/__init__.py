@@ -5,12 +5,14 @@ from flask import Flask
 from scheduler_app import database, operations, outgoing
 from scheduler_app.api import register_api
 from scheduler_app.broker import PriorityBroker, WorkerBroker
+from scheduler_app.command_line import keys_cli
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db, migrate
 
 
 def create_app(settings: Settings, *, worker: bool = False) -> Flask:
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)
+    app.cli.add_command(keys_cli)
     app.extensions["backbeat.settings"] = settings
     broker = WorkerBroker if worker else PriorityBroker
     app.extensions["backbeat.broker"] = broker(settings.redis_url, weights=settings.priority_weights)

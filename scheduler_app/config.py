@@ -149,7 +149,7 @@ class Settings:
         "BACKBEAT_API_KEY",
         "",
         _api_key,
-        "when set, every call except probes and docs must send `Authorization: Bearer <key>`",
+        "the admin key to begin with; when set, every call except probes and docs needs `Authorization: Bearer <key>`",
         secret=True,
     )
     data_dir: Path = _setting(
@@ -182,6 +182,15 @@ class Settings:
     )
     retention_days: int = _setting(
         "BACKBEAT_RETENTION_DAYS", "30", _integer(1, 36500), "days that a finished task is kept"
+    )
+    audit_days: int = _setting(
+        "BACKBEAT_AUDIT_DAYS", "365", _integer(1, 36500), "days that an entry of the audit log is kept"
+    )
+    trusted_proxies: int = _setting(
+        "BACKBEAT_TRUSTED_PROXIES",
+        "0",
+        _integer(0, 16),
+        "proxies before the web process whose `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` are believed",
     )
     log_level: str = _setting(
         "BACKBEAT_LOG_LEVEL", "info", _log_level, "`debug`, `info` or `warning`: what the processes write to their log"

@@ -58,8 +58,19 @@ class TaskScheduleNotFound(BackbeatError):
         super().__init__(f"There is no task schedule {task_schedule_id}.")
 
 
+class KeyNotFound(BackbeatError):
+    status = HTTPStatus.NOT_FOUND
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no key {name!r}.")
+
+
 class WrongState(BackbeatError):
     status = HTTPStatus.CONFLICT
+
+
+class TooManyRequests(BackbeatError):
+    status = HTTPStatus.TOO_MANY_REQUESTS
 
 
 class UnsupportedMediaType(BackbeatError):

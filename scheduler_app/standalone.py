@@ -22,6 +22,9 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 LONGEST_SOCKET_PATH = 100  # bytes; systems allow 103 to 107
 
 
+WITHOUT_KEY = "without BACKBEAT_API_KEY, and until a key is made, all of this machine may call"
+
+
 class Refused(Exception):
     """Backbeat cannot be started like this. The message is one line."""
 
@@ -168,6 +171,7 @@ def welcome(settings: Settings) -> list[str]:
     return [
         f"API         {url}/tasks/",
         f"Swagger UI  {url}/swagger/",
+        *(() if settings.api_key else [WITHOUT_KEY]),
         "Ctrl-C stops it and loses nothing",
     ]
 

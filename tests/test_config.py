@@ -52,6 +52,8 @@ BAD = {
     "BACKBEAT_SCAN_INTERVAL": ["0", "0.09", "61", "nan", "inf", "soon"],
     "BACKBEAT_LOG_LEVEL": ["loud", "INFO"],
     "BACKBEAT_RETENTION_DAYS": ["0", "36501", "forever"],
+    "BACKBEAT_AUDIT_DAYS": ["0", "36501", "forever"],
+    "BACKBEAT_TRUSTED_PROXIES": ["-1", "17", "all"],
     "BACKBEAT_HTTP_ALLOW": [
         *("10.0.0.5/8", "10.0.0.300", "10.0.0.0/33", "fd00::/129", "[::1]"),
         *("127.1", "0x7f.1", "2130706433", "local,", "http://a", "a:80", "*.example.com", "two words", "exämple.com"),

@@ -40,7 +40,7 @@ def test_a_trigger_never_takes_the_place_of_a_due_time(app: Flask) -> None:
 
 def test_a_paused_schedule_can_be_triggered(app: Flask) -> None:
     schedule = create(every_x_hours=1)
-    task_schedules.pause(schedule)
+    task_schedules.pause(schedule, now=NOON)
     assert occurrences.trigger(schedule, now=NOON).status == "PENDING"
 
 
@@ -56,7 +56,7 @@ def test_upcoming_shows_what_will_fire(app: Flask) -> None:
 
 def test_a_paused_schedule_has_nothing_upcoming(app: Flask) -> None:
     schedule = create(every_x_hours=1)
-    task_schedules.pause(schedule)
+    task_schedules.pause(schedule, now=NOON)
     assert occurrences.upcoming(schedule, limit=10) == []
 
 

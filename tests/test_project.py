@@ -22,6 +22,7 @@ SETTINGS = {f.metadata["variable"]: f.metadata for f in fields(Settings)}
 SECRETS = {"POSTGRES_PASSWORD": "p@ss/w:rd%", "BACKBEAT_API_KEY": "0123456789abcdef"}
 PARTS_OF_FRAMEWORKS = {
     "apispec",
+    "click",
     "webargs",
     "werkzeug",
 }  # they come with Flask and flask-smorest, in the version for them

@@ -7,7 +7,7 @@ from flask import Flask
 from sqlalchemy import func, select, update
 
 from scheduler_app.extensions import db
-from scheduler_app.models import Failure, IdempotencyKey, Status, Task
+from scheduler_app.models import AuditEntry, Failure, IdempotencyKey, Status, Task
 from scheduler_app.services import attempts, retention, tasks
 from tests.support.claims import claim
 
@@ -54,6 +54,14 @@ def test_the_failures_of_a_task_go_with_it(app: Flask) -> None:
     assert db.session.scalars(select(Failure)).all()
     assert retention.prune(now=NOW) == 1
     assert db.session.scalars(select(Failure)).all() == []
+
+
+def test_the_audit_log_goes_after_a_year(app: Flask) -> None:
+    for days in (364, 366):
+        db.session.add(AuditEntry(at=NOW - days * DAY, caller="local", action=f"after.{days}", count=1))
+    db.session.commit()
+    assert retention.prune(now=NOW) == 1
+    assert list(db.session.scalars(select(AuditEntry.action))) == ["after.364"]
 
 
 def test_keys_go_after_a_day(app: Flask) -> None:

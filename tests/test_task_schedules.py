@@ -182,7 +182,7 @@ def test_a_changed_rule_never_fires_in_the_past(app: Flask) -> None:
 def test_a_paused_schedule_does_not_fire_and_goes_on_from_its_resumption(app: Flask) -> None:
     schedule = create(every_x_hours=1, catch_up="all")
     fire_due(now=NOON)
-    task_schedules.pause(schedule, note="a holiday")
+    task_schedules.pause(schedule, note="a holiday", now=NOON)
     assert look(schedule).pause_note == "a holiday"
     assert fire_due(now=NOON + 5 * HOUR) == []
     task_schedules.resume(schedule, now=NOON + 5.5 * HOUR)
@@ -199,7 +199,7 @@ def test_resuming_what_is_not_paused_changes_nothing(app: Flask) -> None:
 
 def test_a_change_does_not_wake_a_paused_schedule(app: Flask) -> None:
     schedule = create(every_x_hours=1)
-    task_schedules.pause(schedule)
+    task_schedules.pause(schedule, now=NOON)
     task_schedules.change(schedule, now=NOON, every_x_hours=2)
     assert next_run_at(schedule) is None
     task_schedules.resume(schedule, now=NOON)

@@ -5,15 +5,17 @@ from typing import Any
 
 import flask_smorest
 from flask import Flask
-from werkzeug.routing import IntegerConverter
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import BaseConverter, IntegerConverter
 
 from scheduler_app import database, errors
-from scheduler_app.api import health, metrics, operations, swagger, task_schedules, tasks, workers
+from scheduler_app.access import open_to_all, register_guard
+from scheduler_app.api import health, keys, metrics, operations, swagger, task_schedules, tasks, workers
 from scheduler_app.api.admission import register_admission
-from scheduler_app.api.guard import register_guard
 from scheduler_app.api.problems import ErrorAnswers, register_responses
 from scheduler_app.api.task_examples import TaskExamples
 from scheduler_app.config import Settings
+from scheduler_app.schemas.keys import KEY_NAME
 
 MAX_BODY = 4 * 1024 * 1024  # bytes
 
@@ -28,10 +30,9 @@ INFO = {
     "contact": {"name": "The Backbeat authors"},
 }
 SERVER = {"url": "/", "description": "The server that this specification comes from."}
-WITHOUT_KEY: dict[str, Any] = {"security": []}
-WITH_KEY: dict[str, Any] = {
+SECURITY: dict[str, Any] = {
     "components": {"securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer"}}},
-    "security": [{"apiKey": []}],
+    "security": [{"apiKey": []}, {}],  # none is needed on loopback while there is none
 }
 
 
@@ -41,8 +42,16 @@ class Id(IntegerConverter):
     regex = r"\d{1,18}"
 
 
+class KeyName(BaseConverter):
+    regex = KEY_NAME
+
+
 class Api(flask_smorest.Api):
     DEFAULT_ERROR_RESPONSE_NAME = None  # each operation names the errors that it can give
+
+    @open_to_all
+    def _openapi_json(self) -> Any:
+        return super()._openapi_json()
 
     def _register_error_handlers(self) -> None:
         # flask-smorest's own handler drops headers such as Allow.
@@ -59,7 +68,6 @@ class Api(flask_smorest.Api):
 def register_api(app: Flask) -> None:
     app.url_map.strict_slashes = False
     settings: Settings = app.extensions["backbeat.settings"]
-    keyed = bool(settings.api_key)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY,
         API_TITLE="Backbeat",
@@ -67,15 +75,19 @@ def register_api(app: Flask) -> None:
         OPENAPI_VERSION="3.1.0",
         OPENAPI_URL_PREFIX="/",
         OPENAPI_JSON_PATH="openapi.json",
-        API_SPEC_OPTIONS={"info": INFO, "servers": [SERVER]} | (WITH_KEY if keyed else WITHOUT_KEY),
+        API_SPEC_OPTIONS={"info": INFO, "servers": [SERVER]} | SECURITY,
     )
-    app.url_map.converters["id"] = Id
-    api = Api(app, spec_kwargs={"extra_plugins": [ErrorAnswers(keyed=keyed), TaskExamples(port=settings.port)]})
+    app.url_map.converters |= {"id": Id, "key_name": KeyName}
+    api = Api(app, spec_kwargs={"extra_plugins": [ErrorAnswers(app), TaskExamples(port=settings.port)]})
     api.register_converter(Id, lambda converter: {"type": "integer", "minimum": 1})
-    for resource in (tasks, task_schedules, operations, workers, health, metrics):
+    api.register_converter(KeyName, lambda converter: {"type": "string", "pattern": f"^{KEY_NAME}$"})
+    for resource in (tasks, task_schedules, operations, workers, health, metrics, keys):
         api.register_blueprint(resource.blp)
     app.register_blueprint(swagger.blp)
-    register_guard(app)
     views: Mapping[str, Callable[..., Any]] = app.view_functions
     app.view_functions = {endpoint: database.tried_again(view) for endpoint, view in views.items()}
-    register_admission(app)
+    register_admission(app)  # first: to find out who calls takes the database
+    register_guard(app)
+    if trusted := settings.trusted_proxies:
+        proxied = ProxyFix(app.wsgi_app, x_for=trusted, x_proto=trusted, x_host=trusted, x_prefix=trusted)
+        app.wsgi_app = proxied  # type: ignore[method-assign]

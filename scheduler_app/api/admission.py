@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, request
 
-from scheduler_app.api.guard import OPEN
-from scheduler_app.api.problems import WITHOUT_DATABASE
+from scheduler_app.access import is_open
 from scheduler_app.database import deadline, time_left, waits
 from scheduler_app.errors import SOON, Unavailable
 
@@ -30,6 +29,7 @@ class Admission:
     def __init__(self, app: Flask) -> None:
         self.wsgi_app: WSGIApplication = app.wsgi_app
         self.slots = threading.BoundedSemaphore(SLOTS)
+        self.app = app
         app.before_request(self.enter)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -42,7 +42,7 @@ class Admission:
 
     def enter(self) -> None:
         """Under load a request waits for its turn. It is refused when every request inside waits for the database."""
-        if not _needs_database(request.endpoint):
+        if is_open(self.app, request.endpoint):
             return
         while not self.slots.acquire(blocking=False):
             if waits.stuck() >= SLOTS or not time_left():
@@ -50,11 +50,6 @@ class Admission:
             if self.slots.acquire(timeout=LOOK):
                 break
         request.environ[HELD] = True
-
-
-def _needs_database(endpoint: str | None) -> bool:
-    # Readiness, which is OPEN, asks the database in threads of its own.
-    return endpoint is not None and endpoint not in WITHOUT_DATABASE and not endpoint.startswith(OPEN)
 
 
 def register_admission(app: Flask) -> None:

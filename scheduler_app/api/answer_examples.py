@@ -20,6 +20,7 @@ PENDING: Example = {
     "task_schedule": None,
     "scheduled_for": None,
     "created_at": "2030-07-01T04:30:00Z",
+    "created_by": "shop",
     "started_at": None,
     "finished_at": None,
 }
@@ -75,6 +76,7 @@ SCHEDULE: Example = {
     "missed": 0,
     "skipped": 0,
     "created_at": "2030-07-01T04:30:00Z",
+    "created_by": "shop",
 }
 PAUSED = SCHEDULE | {"paused": True, "pause_note": "the warehouse is being moved", "next_run_at": None}
 FIRED = SCHEDULE | {
@@ -107,4 +109,27 @@ WORKER: Example = {
     "seen_at": "2030-07-01T04:30:01Z",
     "clock_offset": 0.02,
     "running": [RUNNING],
+}
+
+KEY: Example = {
+    "name": "shop",
+    "key_id": "0a1b2c3d4e5f",
+    "scope": "write",
+    "operations": ["http_request"],
+    "rate": "100/s",
+    "created_at": "2030-07-01T04:30:00Z",
+    "expires_at": None,
+    "last_used_at": None,
+    "revoked_at": None,
+}
+NEW_KEY = KEY | {"key": f"bb_0a1b2c3d4e5f_{'x' * 43}"}
+AUDIT_ENTRY: Example = {
+    "audit_id": 1,
+    "at": "2030-07-01T04:31:00Z",
+    "caller": "shop",
+    "action": "task.cancel",
+    "target": "17",
+    "count": 1,
+    "details": None,
+    "address": "127.0.0.1",
 }

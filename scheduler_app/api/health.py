@@ -5,6 +5,7 @@ from typing import Any
 from flask.typing import ResponseReturnValue
 from marshmallow import fields
 
+from scheduler_app.access import open_to_all
 from scheduler_app.api.body import Blueprint
 from scheduler_app.schemas.base import AnswerSchema
 from scheduler_app.services import health
@@ -33,6 +34,7 @@ class Readiness(AnswerSchema):
 
 
 @blp.route("/livez", methods=["GET"])
+@open_to_all
 @blp.response(200, Liveness)
 def check_liveness() -> Any:
     """Is this process alive?
@@ -43,6 +45,7 @@ def check_liveness() -> Any:
 
 
 @blp.route("/readyz", methods=["GET"])
+@open_to_all
 @blp.response(200, Readiness)
 @blp.alt_response(503, schema=Readiness, description="A part that is needed does not work.")
 def check_readiness() -> ResponseReturnValue:

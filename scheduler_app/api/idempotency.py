@@ -10,7 +10,7 @@ from flask import Response, jsonify, request
 
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid, Unavailable
-from scheduler_app.services import idempotency
+from scheduler_app.services import callers, idempotency
 from scheduler_app.services.idempotency import Once, Repeated
 
 Render = Callable[[Any], dict[str, Any]]
@@ -38,6 +38,7 @@ def idempotent(view: Callable[..., Any]) -> Callable[..., Any]:
         if key is None:
             return view(*args, once=_without_key, **kwargs)
         fingerprint = _fingerprint(_checked(key))
+        key = _of_caller(key)
         for _ in range(3):
             if answer := idempotency.answered(key, fingerprint, now=clock()):
                 return _replay(answer)
@@ -58,6 +59,14 @@ def _checked(key: str) -> str:
     if not re.fullmatch(r"[\x20-\x7e]{1,255}", key):
         raise Invalid("The request is not valid.", {"headers": {"Idempotency-Key": ["1 to 255 printable characters."]}})
     return key
+
+
+def _of_caller(key: str) -> str:
+    """Keys of the table do not share theirs: an answer is for who may read it."""
+    caller = callers.current.get()
+    if caller is None or caller.key_id is None:
+        return key
+    return f"{caller.key_id}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def _fingerprint(key: str) -> str:

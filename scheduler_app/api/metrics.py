@@ -10,8 +10,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis import RedisError
 
+from scheduler_app.access import needs
 from scheduler_app.api.body import Blueprint
 from scheduler_app.database import clock
+from scheduler_app.models import Scope
 from scheduler_app.services import clocks, queues, schedulers, workers
 
 QUEUE_FIGURES = {
@@ -26,6 +28,7 @@ blp = Blueprint("metrics", __name__, description="For monitoring.")
 
 
 @blp.route("/metrics", methods=["GET"])
+@needs(Scope.READ)
 @blp.response(200, {"type": "string"}, content_type="text/plain")
 def read_metrics() -> Response:
     """Read the metrics

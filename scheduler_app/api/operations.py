@@ -3,17 +3,22 @@
 from typing import Any
 
 from scheduler_app import operations
+from scheduler_app.access import needs
 from scheduler_app.api.body import Blueprint
+from scheduler_app.models import Scope
 from scheduler_app.schemas.operations import OperationOut
+from scheduler_app.services import callers
 
 blp = Blueprint("operations", __name__, url_prefix="/operations", description="What a task can do.")
 
 
 @blp.route("/", methods=["GET"])
+@needs(Scope.READ)
 @blp.response(200, OperationOut(many=True))
 def list_operations() -> Any:
     """List operations
 
-    Each entry says what the operation does, how it is retried, and gives the JSON Schema of its parameters.
+    Only those that the key reaches. Each entry says what the operation does, how it is retried, and gives the JSON
+    Schema of its parameters.
     """
-    return operations.registered()
+    return [operation for operation in operations.registered() if not callers.wrong_reach(operation.name)]

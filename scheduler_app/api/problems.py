@@ -5,27 +5,30 @@ from http import HTTPStatus
 from typing import Any
 
 from apispec import APISpec, BasePlugin
+from flask import Flask
 from marshmallow import fields
 from werkzeug.routing import Rule
 
-from scheduler_app.api.guard import OPEN
+from scheduler_app.access import scope_of
 from scheduler_app.schemas.base import AnswerSchema
 
 MEANINGS = {
     HTTPStatus.BAD_REQUEST: "The body cannot be read as JSON.",
-    HTTPStatus.UNAUTHORIZED: "The key is missing or wrong.",
-    HTTPStatus.FORBIDDEN: "Without a key, only this machine's own programs and pages are answered.",
+    HTTPStatus.UNAUTHORIZED: "The key is missing or not valid.",
+    HTTPStatus.FORBIDDEN: "The key does not allow that; or there is no key, and the request is not from this machine.",
     HTTPStatus.NOT_FOUND: "Nothing has this id.",
     HTTPStatus.CONFLICT: "Its status does not allow that.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large; the message names the limit.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not sent as application/json.",
     HTTPStatus.UNPROCESSABLE_ENTITY: "The request is not valid; `errors` names what is wrong.",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too many requests with this key, or too many wrong keys from this address.",
     HTTPStatus.SERVICE_UNAVAILABLE: "The database or Redis does not work now; the same request can succeed later.",
 }
 HEADERS = {
     status: {"headers": {name: {"description": meaning, "schema": {"type": "string"}}}}
     for status, name, meaning in (
         (HTTPStatus.UNAUTHORIZED, "WWW-Authenticate", "How to send the key."),
+        (HTTPStatus.TOO_MANY_REQUESTS, "Retry-After", "Seconds to wait."),
         (HTTPStatus.SERVICE_UNAVAILABLE, "Retry-After", "Seconds to wait."),
     )
 }
@@ -35,7 +38,12 @@ OF_BODIES = (
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 )
 ERRORS = {"json": {"priority": ["Must be a whole number from 0 to 9."]}}
-WITHOUT_DATABASE = ("health.check_liveness", "operations.list_operations")
+OF_ACCESS = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
 
 
 class Problem(AnswerSchema):
@@ -56,8 +64,8 @@ class Problem(AnswerSchema):
 class ErrorAnswers(BasePlugin):
     """Adds the errors that follow from an operation's inputs. A view only names the errors that are its own."""
 
-    def __init__(self, *, keyed: bool) -> None:
-        self.keyed = keyed
+    def __init__(self, app: Flask) -> None:
+        self.app = app
 
     def path_helper(
         self,
@@ -80,7 +88,9 @@ class ErrorAnswers(BasePlugin):
             documented = common | {status: _in_shape(status, response) for status, response in responses.items()}
             operation["responses"] = dict(sorted(documented.items()))
             operation["operationId"] = rule.endpoint.partition(".")[2]  # the name of the view
-            if self.keyed and rule.endpoint.startswith(OPEN):
+            if scope := scope_of(self.app, rule.endpoint):
+                operation["description"] += f"\n\nFor keys of scope `{scope.value}`."
+            else:
                 operation["security"] = []
 
     def _errors(self, operation: dict[str, Any], rule: Rule) -> Iterator[HTTPStatus]:
@@ -89,12 +99,8 @@ class ErrorAnswers(BasePlugin):
             yield from OF_BODIES
         if rule.arguments:
             yield HTTPStatus.NOT_FOUND
-        if not self.keyed:
-            yield HTTPStatus.FORBIDDEN
-        elif not rule.endpoint.startswith(OPEN):
-            yield HTTPStatus.UNAUTHORIZED
-        if rule.endpoint not in WITHOUT_DATABASE:
-            yield HTTPStatus.SERVICE_UNAVAILABLE
+        if scope_of(self.app, rule.endpoint):
+            yield from OF_ACCESS
 
 
 def register_responses(spec: APISpec) -> None:

@@ -5,13 +5,14 @@ from typing import Any
 
 from flask import url_for
 
+from scheduler_app.access import needs
 from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint
 from scheduler_app.api.idempotency import PARAMETER, MakeOnce, idempotent
 from scheduler_app.api.pages import next_page
 from scheduler_app.api.rule_examples import RULES, SCHEDULES
 from scheduler_app.database import clock
-from scheduler_app.models import Task, TaskSchedule
+from scheduler_app.models import Scope, Task, TaskSchedule
 from scheduler_app.schemas.fields import PageQuery
 from scheduler_app.schemas.task_schedules import (
     BackfillRequest,
@@ -33,6 +34,7 @@ blp = Blueprint("task-schedules", __name__, url_prefix="/task-schedules", descri
 
 
 @blp.route("/", methods=["POST"])
+@needs(Scope.WRITE)
 @blp.arguments(TaskScheduleRequest, examples=SCHEDULES)
 @blp.doc(parameters=[PARAMETER])
 @blp.response(201, TaskScheduleOut, example=answers.SCHEDULE, headers=LOCATION)
@@ -49,6 +51,7 @@ def create_schedule(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str
 
 
 @blp.route("/", methods=["GET"])
+@needs(Scope.READ)
 @blp.arguments(PageQuery, location="query")
 @blp.response(
     200,
@@ -66,6 +69,7 @@ def list_schedules(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 
 
 @blp.route("/preview/", methods=["POST"])
+@needs(Scope.READ)
 @blp.arguments(UpcomingQuery, location="query")
 @blp.arguments(RuleRequest, examples=RULES)
 @blp.response(200, UpcomingOut(many=True), example=answers.UPCOMING)
@@ -78,6 +82,7 @@ def preview_rule(query: dict[str, Any], rule: dict[str, Any]) -> Any:
 
 
 @blp.route("/<id:task_schedule_id>/", methods=["GET"])
+@needs(Scope.READ)
 @blp.response(200, TaskScheduleDetailOut, example=answers.SCHEDULE_DETAIL)
 def get_schedule(task_schedule_id: int) -> Any:
     """Read a schedule
@@ -88,6 +93,7 @@ def get_schedule(task_schedule_id: int) -> Any:
 
 
 @blp.route("/<id:task_schedule_id>/", methods=["PATCH"])
+@needs(Scope.WRITE)
 @blp.arguments(TaskScheduleChange, example={"every_x_hours": 2})
 @blp.response(200, TaskScheduleOut, example=answers.SCHEDULE | {"every_x_hours": 2})
 def change_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
@@ -100,16 +106,18 @@ def change_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
 
 
 @blp.route("/<id:task_schedule_id>/", methods=["DELETE"])
+@needs(Scope.WRITE)
 @blp.response(204)
 def delete_schedule(task_schedule_id: int) -> None:
     """Delete a schedule
 
     Its tasks stay, without a schedule. Tasks that have not started yet still run.
     """
-    task_schedules.remove(task_schedule_id)
+    task_schedules.remove(task_schedule_id, now=clock())
 
 
 @blp.route("/<id:task_schedule_id>/pause/", methods=["POST"])
+@needs(Scope.WRITE)
 @blp.arguments(PauseRequest, required=False, example={"note": "the warehouse is being moved"})
 @blp.response(200, TaskScheduleOut, example=answers.PAUSED)
 def pause_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
@@ -117,10 +125,11 @@ def pause_schedule(body: dict[str, Any], task_schedule_id: int) -> Any:
 
     It creates no tasks until it is resumed. Tasks that it has already created still run.
     """
-    return task_schedules.pause(task_schedule_id, **body)
+    return task_schedules.pause(task_schedule_id, now=clock(), **body)
 
 
 @blp.route("/<id:task_schedule_id>/resume/", methods=["POST"])
+@needs(Scope.WRITE)
 @blp.response(200, TaskScheduleOut, example=answers.SCHEDULE)
 def resume_schedule(task_schedule_id: int) -> Any:
     """Resume a schedule
@@ -131,6 +140,7 @@ def resume_schedule(task_schedule_id: int) -> Any:
 
 
 @blp.route("/<id:task_schedule_id>/trigger/", methods=["POST"])
+@needs(Scope.WRITE)
 @blp.doc(parameters=[PARAMETER])
 @blp.response(
     202,
@@ -151,6 +161,7 @@ def trigger_schedule(task_schedule_id: int, once: MakeOnce) -> tuple[Any, dict[s
 
 
 @blp.route("/<id:task_schedule_id>/upcoming/", methods=["GET"])
+@needs(Scope.READ)
 @blp.arguments(UpcomingQuery, location="query")
 @blp.response(200, UpcomingOut(many=True), example=answers.UPCOMING)
 def list_upcoming_times(query: dict[str, Any], task_schedule_id: int) -> Any:
@@ -163,6 +174,7 @@ def list_upcoming_times(query: dict[str, Any], task_schedule_id: int) -> Any:
 
 
 @blp.route("/<id:task_schedule_id>/backfill/", methods=["POST"])
+@needs(Scope.WRITE)
 @blp.arguments(BackfillRequest, example={"start": "2026-01-01T00:00:00Z", "end": "2026-01-08T00:00:00Z"})
 @blp.doc(parameters=[PARAMETER])
 @blp.response(202, TaskOut(many=True), example=[answers.BACKFILLED])

@@ -6,12 +6,14 @@ from flask import request, url_for
 from marshmallow import ValidationError
 from webargs import core
 
+from scheduler_app.access import needs
 from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint, read_json
 from scheduler_app.api.idempotency import PARAMETER, MakeOnce, idempotent
 from scheduler_app.api.pages import next_page
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid
+from scheduler_app.models import Scope
 from scheduler_app.schemas.tasks import (
     BatchOut,
     BatchQuery,
@@ -24,7 +26,7 @@ from scheduler_app.schemas.tasks import (
     TasksToCancel,
     TasksToRetry,
 )
-from scheduler_app.services import control, tasks, waiting
+from scheduler_app.services import callers, control, tasks, waiting
 
 MAX_BATCH = 1_000
 LONG_AGO = "2001-01-01T00:00:00Z"  # no task is that old: the examples change nothing when sent as they are
@@ -43,6 +45,7 @@ LIST_OF_REQUESTS = {
 
 
 @blp.route("/", methods=["POST"])
+@needs(Scope.WRITE)
 @blp.arguments(TaskRequest)  # its examples are made with the application, see task_examples
 @blp.doc(parameters=[PARAMETER])
 @blp.response(
@@ -62,6 +65,7 @@ def submit_task(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, st
 
 
 @blp.route("/batch-request/", methods=["POST"])
+@needs(Scope.WRITE)
 @blp.doc(requestBody=LIST_OF_REQUESTS, parameters=[PARAMETER])
 @blp.arguments(BatchQuery, location="query")
 @blp.response(202, BatchOut, example=answers.BATCH)
@@ -84,6 +88,7 @@ def submit_tasks(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
 
 
 @blp.route("/", methods=["GET"])
+@needs(Scope.READ)
 @blp.arguments(TaskQuery, location="query")
 @blp.response(
     200,
@@ -103,6 +108,7 @@ def list_tasks(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 
 
 @blp.route("/<id:task_id>/", methods=["GET"])
+@needs(Scope.READ)
 @blp.response(200, TaskDetailOut, examples=answers.DETAILS)
 def get_task(task_id: int) -> Any:
     """Read a task
@@ -115,6 +121,7 @@ def get_task(task_id: int) -> Any:
 
 
 @blp.route("/<id:task_id>/", methods=["DELETE"])
+@needs(Scope.WRITE)
 @blp.response(204)
 @blp.alt_response(409, description="It is no longer PENDING.")
 def delete_task(task_id: int) -> None:
@@ -122,10 +129,11 @@ def delete_task(task_id: int) -> None:
 
     Only a PENDING task can be deleted. A task that has started is kept; it can be cancelled instead.
     """
-    tasks.remove(task_id)
+    tasks.remove(task_id, now=clock())
 
 
 @blp.route("/<id:task_id>/", methods=["PATCH"])
+@needs(Scope.WRITE)
 @blp.arguments(TaskChange, example={"priority": 0, "run_at": answers.LATER["run_at"]})
 @blp.response(200, TaskOut, example=answers.LATER)
 @blp.alt_response(409, description="It is neither PENDING nor RETRYING.")
@@ -138,6 +146,7 @@ def change_task(body: dict[str, Any], task_id: int) -> Any:
 
 
 @blp.route("/<id:task_id>/cancel/", methods=["POST"])
+@needs(Scope.WRITE)
 @blp.response(200, TaskOut, example=answers.CANCELLED)
 @blp.alt_response(409, description="It has finished.")
 def cancel_task(task_id: int) -> Any:
@@ -150,6 +159,7 @@ def cancel_task(task_id: int) -> Any:
 
 
 @blp.route("/<id:task_id>/retry/", methods=["POST"])
+@needs(Scope.WRITE)
 @blp.response(202, TaskOut, example=answers.PENDING)
 @blp.alt_response(409, description="It is neither in ERROR nor CANCELLED.")
 def retry_task(task_id: int) -> Any:
@@ -161,6 +171,7 @@ def retry_task(task_id: int) -> Any:
 
 
 @blp.route("/cancel/", methods=["POST"])
+@needs(Scope.WRITE)
 @blp.arguments(TasksToCancel, example={"status": ["PENDING", "RETRYING"], "created_before": LONG_AGO})
 @blp.response(202, TaskIds)
 def cancel_tasks(body: dict[str, Any]) -> dict[str, Any]:
@@ -174,6 +185,7 @@ def cancel_tasks(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @blp.route("/retry/", methods=["POST"])
+@needs(Scope.WRITE)
 @blp.arguments(TasksToRetry, example={"status": "ERROR", "created_before": LONG_AGO})
 @blp.response(202, TaskIds)
 def retry_tasks(body: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +214,13 @@ def _load_batch(items: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
     schema, valid, errors = TaskRequest(), [], []
     for index, item in enumerate(items):
         try:
-            valid.append(schema.load(item))
+            valid.append(_reached(schema.load(item)))
         except ValidationError as error:
             errors.append({"index": index, "errors": error.messages})
     return valid, errors
+
+
+def _reached(task: dict[str, Any]) -> dict[str, Any]:
+    if message := callers.wrong_reach(task["operation"]):
+        raise ValidationError({"operation": [message]})
+    return task

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from scheduler_app.access import needs
 from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint
 from scheduler_app.database import clock
+from scheduler_app.models import Scope
 from scheduler_app.schemas.workers import QueueOut, WorkerOut
 from scheduler_app.services import queues, workers
 
@@ -12,6 +14,7 @@ blp = Blueprint("workers", __name__, description="The workers, and the queues th
 
 
 @blp.route("/workers/", methods=["GET"])
+@needs(Scope.READ)
 @blp.response(200, WorkerOut(many=True), example=[answers.WORKER])
 def list_workers() -> Any:
     """List workers
@@ -22,6 +25,7 @@ def list_workers() -> Any:
 
 
 @blp.route("/queues/", methods=["GET"])
+@needs(Scope.READ)
 @blp.response(200, QueueOut(many=True))
 def list_queues() -> Any:
     """List queues

@@ -1,8 +1,8 @@
 """Dramatiq's Redis broker with one queue per priority, publishing in bulk and pulling by weight."""
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, cast
 
 import dramatiq
@@ -135,6 +135,12 @@ class PriorityBroker(RedisBroker):
             held = self._holds(keys=[self.namespace], args=flat(batch))
             found.update(id_ for (_, id_), there in zip(batch, held, strict=True) if there)
         return found
+
+    @contextmanager
+    def asked(self) -> Iterator[redis.Redis]:
+        """A client for what a request asks beside; raises NotAsked while Redis does not answer others."""
+        with self._breaker.call():
+            yield self._quick
 
     def waiting(self) -> list[int]:
         """How many messages wait at each priority."""

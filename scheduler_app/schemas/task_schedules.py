@@ -259,6 +259,9 @@ class TaskScheduleOut(AnswerSchema):
     missed = fields.Integer(metadata={"description": "Times left out because they were late.", "example": 0})
     skipped = fields.Integer(metadata={"description": "Times left out because of `overlap`.", "example": 0})
     created_at = Time()
+    created_by = fields.String(
+        allow_none=True, metadata={"description": "Name of the key that created it.", "example": "shop"}
+    )
 
 
 class LeftOutOut(AnswerSchema):

@@ -182,6 +182,10 @@ class TaskOut(AnswerSchema):
         allow_none=True, metadata={"description": "The time of the schedule for which it was created."}
     )
     created_at = Time()
+    created_by = fields.String(
+        allow_none=True,
+        metadata={"description": "Name of the key that posted it, or its schedule.", "example": "shop"},
+    )
     started_at = Time(allow_none=True, metadata={"description": "Of the latest attempt."})
     finished_at = Time(allow_none=True)
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, case, literal, null, select
+from sqlalchemy import ColumnElement, Row, case, literal, null, select
 
 from scheduler_app.database import begin_write
 from scheduler_app.errors import WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import WAITING, Status, Task, UTCDateTime
-from scheduler_app.services import dispatch, tasks
+from scheduler_app.services import audit, callers, dispatch, tasks
 from scheduler_app.services.row_locks import update_tasks
 
 CANCELLABLE = (*WAITING, Status.STARTED)
@@ -20,6 +20,8 @@ RETRIABLE = (Status.ERROR, Status.CANCELLED)
 def cancel(task_id: int, *, now: datetime) -> Task:
     """A waiting task is CANCELLED at once. A running task is asked to stop; if it still succeeds, it is a SUCCESS."""
     reached = cancel_all([task_id], now=now)
+    if reached:
+        audit.record("task.cancel", task_id, now=now)
     db.session.commit()
     task = tasks.get(task_id)
     if not reached:
@@ -31,7 +33,7 @@ def cancel_all(task_ids: Sequence[int], *, now: datetime) -> set[int]:
     """Like `cancel`, for many. Leaves finished tasks alone. Returns the ids of the others. The caller commits."""
     # One statement for all statuses: between two statements a worker could begin a task.
     runs = Task.status == Status.STARTED
-    statement = update_tasks(Task.task_id.in_(task_ids), Task.status.in_(CANCELLABLE)).values(
+    statement = update_tasks(*_reached(task_ids), Task.status.in_(CANCELLABLE)).values(
         status=case((runs, Status.STARTED), else_=Status.CANCELLED),
         finished_at=case((runs, null()), else_=literal(now, UTCDateTime())),
         cancel_requested=runs,
@@ -43,36 +45,47 @@ def cancel_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> li
     """Cancels the oldest waiting or running tasks, at most `limit`. Returns their ids."""
     begin_write()
     reached = cancel_all(_oldest(filters, CANCELLABLE, limit), now=now)
+    _record("tasks.cancel", filters, len(reached), now)
     db.session.commit()
     return sorted(reached)
 
 
 def retry(task_id: int, *, now: datetime) -> Row[Any]:
     """Sets a task in ERROR or CANCELLED back to PENDING, with no attempts counted."""
-    for task in _start_again([task_id], now):
-        return task
-    status = tasks.get(task_id).status
-    raise WrongState(f"Task {task_id} is {status}; only one in ERROR or CANCELLED can be retried.")
+    again = _start_again([task_id], now)
+    if again:
+        audit.record("task.retry", task_id, now=now)
+    db.session.commit()
+    if not again:
+        status = tasks.get(task_id).status
+        raise WrongState(f"Task {task_id} is {status}; only one in ERROR or CANCELLED can be retried.")
+    dispatch.publish(again)
+    return again[0]
 
 
 def retry_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> list[int]:
     """Retries the oldest tasks in ERROR or CANCELLED, at most `limit`. Returns their ids."""
     begin_write()
-    return sorted(task.task_id for task in _start_again(_oldest(filters, RETRIABLE, limit), now))
+    again = _start_again(_oldest(filters, RETRIABLE, limit), now)
+    _record("tasks.retry", filters, len(again), now)
+    db.session.commit()
+    dispatch.publish(again)
+    return sorted(task.task_id for task in again)
 
 
 def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
     """Changes `run_at`, `priority` and `max_retries` of a waiting task. A `run_at` of None or in the past means now."""
+    named = sorted(fields)
     if "run_at" in fields:
         fields["run_at"] = max(fields["run_at"] or now, now)
     if fields.keys() & {"run_at", "priority"}:
         # The task gets a new message: the old one is in another queue, or comes too early. A worker that gets the old
         # one finds it out of date.
         fields |= {"claims": Task.claims + 1, "enqueued_at": None}
-    statement = update_tasks(Task.task_id == task_id, Task.status.in_(WAITING)).values(
-        {"task_id": Task.task_id} | fields
-    )
+    statement = update_tasks(*_reached([task_id]), Task.status.in_(WAITING)).values({"task_id": Task.task_id} | fields)
     task = db.session.execute(statement.returning(*Task.__table__.c)).one_or_none()
+    if task:
+        audit.record("task.change", task_id, details={"fields": named}, now=now)
     db.session.commit()
     if task is None:
         raise WrongState(f"Task {task_id} is {tasks.get(task_id).status}; only one that waits can be changed.")
@@ -82,7 +95,8 @@ def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
 
 
 def _start_again(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
-    statement = update_tasks(Task.task_id.in_(task_ids), Task.status.in_(RETRIABLE)).values(
+    """The caller commits, then publishes."""
+    statement = update_tasks(*_reached(task_ids), Task.status.in_(RETRIABLE)).values(
         status=Status.PENDING,
         claims=Task.claims + 1,  # the task gets a new message: the old one may be about to be acknowledged
         attempts=0,
@@ -93,10 +107,16 @@ def _start_again(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
         progress=null(),
         cancel_requested=False,
     )
-    again: list[Row[Any]] = list(db.session.execute(statement.returning(*Task.__table__.c)))
-    db.session.commit()
-    dispatch.publish(again)
-    return again
+    return list(db.session.execute(statement.returning(*Task.__table__.c)))
+
+
+def _reached(task_ids: Sequence[int]) -> list[ColumnElement[bool]]:
+    return [Task.task_id.in_(task_ids), *callers.within_reach(Task.operation)]
+
+
+def _record(action: str, filters: dict[str, Any], count: int, now: datetime) -> None:
+    if count:
+        audit.record(action, count=count, details=filters, now=now)
 
 
 def _oldest(filters: dict[str, Any], statuses: Sequence[Status], limit: int) -> list[int]:

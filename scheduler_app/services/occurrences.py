@@ -13,7 +13,7 @@ from scheduler_app.errors import Invalid
 from scheduler_app.extensions import db
 from scheduler_app.models import ID, Status, Task, TaskSchedule, UTCDateTime
 from scheduler_app.recurrence import Rule
-from scheduler_app.services import dispatch, task_schedules
+from scheduler_app.services import audit, dispatch, task_schedules
 from scheduler_app.services.idempotency import Once
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,7 +23,7 @@ Occurrence = tuple[TaskSchedule | Row[Any], datetime]
 
 RETURNED = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.task_schedule_id)
 CHOSEN = {"id": ID, "moment": UTCDateTime()}
-COPIED = ("operation", "params", "priority", "max_retries")  # from the schedule to its tasks
+COPIED = ("operation", "params", "priority", "max_retries", "created_by")  # from the schedule to its tasks
 
 
 def upcoming(task_schedule_id: int, *, limit: int, after: datetime | None = None) -> list[dict[str, datetime]]:
@@ -47,6 +47,7 @@ def trigger(task_schedule_id: int, *, now: datetime, once: Once[Task] | None = N
     while not (created := create_tasks([(schedule, moment)], now=now)):
         moment += timedelta.resolution
     [task] = _tasks(created)
+    audit.record("task-schedule.trigger", task_schedule_id, now=now)
     if once:
         once.keep(task, now=now)
     db.session.commit()
@@ -72,6 +73,9 @@ def backfill(
         raise Invalid("That is too much at once.", {"json": {"end": [message]}})
     created = create_tasks([(schedule, moment) for moment in times], now=now)
     tasks = _tasks(created)
+    audit.record(
+        "task-schedule.backfill", task_schedule_id, count=len(tasks), details={"start": start, "end": end}, now=now
+    )
     if once:
         once.keep(tasks, now=now)
     db.session.commit()

@@ -6,17 +6,19 @@ from typing import Any
 from sqlalchemy import ColumnElement, CursorResult, delete, select
 
 from scheduler_app.extensions import db, settings
-from scheduler_app.models import IdempotencyKey, Task
+from scheduler_app.models import AuditEntry, IdempotencyKey, Task
 from scheduler_app.services.idempotency import KEPT_FOR
 
 BATCH = 1_000
 
 
 def prune(*, now: datetime) -> int:
-    """Deletes one batch of old tasks and one of old keys. Returns how many rows it deleted."""
+    """Deletes one batch of old tasks, one of old keys and one of the audit log. Returns how many rows it deleted."""
     kept = timedelta(days=settings.retention_days)
     gone = _delete_batch(Task.task_id, Task.finished_at, Task.finished_at < now - kept)
     gone += _delete_batch(IdempotencyKey.key, IdempotencyKey.created_at, IdempotencyKey.created_at < now - KEPT_FOR)
+    audited = timedelta(days=settings.audit_days)
+    gone += _delete_batch(AuditEntry.audit_id, AuditEntry.at, AuditEntry.at < now - audited)
     return gone
 
 

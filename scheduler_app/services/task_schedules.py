@@ -12,6 +12,7 @@ from scheduler_app.errors import Invalid, TaskScheduleNotFound
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task, TaskSchedule
 from scheduler_app.recurrence import InvalidRule, Rule
+from scheduler_app.services import audit, callers
 from scheduler_app.services.idempotency import Once
 from scheduler_app.services.row_locks import update_tasks
 
@@ -27,11 +28,13 @@ def create(*, now: datetime, once: Once[TaskSchedule] | None = None, **fields: A
 
     An interval without `start_at` begins now.
     """
-    schedule = draft(now=now, **fields)
+    callers.check_reach([fields["operation"]])
+    schedule = draft(now=now, created_by=callers.name(), **fields)
     schedule.next_run_at = _next_time(schedule, just_before(now))
     db.session.add(schedule)
+    db.session.flush()
+    audit.record("task-schedule.create", schedule.task_schedule_id, now=now)
     if once:
-        db.session.flush()
         once.keep(schedule, now=now)
     db.session.commit()
     return schedule
@@ -47,30 +50,33 @@ def draft(*, now: datetime, **fields: Any) -> TaskSchedule:
 
 
 def get(task_schedule_id: int) -> TaskSchedule:
-    schedule = db.session.get(TaskSchedule, task_schedule_id)
-    if schedule is None:
-        raise TaskScheduleNotFound(task_schedule_id)
-    return schedule
+    return _found(db.session.get(TaskSchedule, task_schedule_id), task_schedule_id)
 
 
 def lock(task_schedule_id: int) -> TaskSchedule:
     """Opens a transaction in which nobody else changes, fires or deletes the schedule."""
     begin_write()
     schedule = db.session.get(TaskSchedule, task_schedule_id, with_for_update=True, populate_existing=True)
-    if schedule is None:
+    return _found(schedule, task_schedule_id)
+
+
+def _found(schedule: TaskSchedule | None, task_schedule_id: int) -> TaskSchedule:
+    """One that the caller does not reach is not found."""
+    if schedule is None or callers.wrong_reach(schedule.operation):
         raise TaskScheduleNotFound(task_schedule_id)
     return schedule
 
 
 def latest_tasks(task_schedule_id: int) -> Sequence[Task]:
     """The tasks for the schedule's latest times, newest first."""
-    query = select(Task).where(Task.task_schedule_id == task_schedule_id)
+    query = select(Task).where(Task.task_schedule_id == task_schedule_id, *callers.within_reach(Task.operation))
     return db.session.scalars(query.order_by(Task.scheduled_for.desc()).limit(LATEST_TASKS)).all()
 
 
 def find(*, limit: int, cursor: int | None = None) -> tuple[Sequence[TaskSchedule], int | None]:
     """A page of schedules, newest first, and the cursor of the next page if there is one."""
-    query = select(TaskSchedule).order_by(TaskSchedule.task_schedule_id.desc()).limit(limit + 1)
+    query = select(TaskSchedule).where(*callers.within_reach(TaskSchedule.operation))
+    query = query.order_by(TaskSchedule.task_schedule_id.desc()).limit(limit + 1)
     if cursor is not None:
         query = query.where(TaskSchedule.task_schedule_id < cursor)
     schedules = db.session.scalars(query).all()
@@ -80,6 +86,7 @@ def find(*, limit: int, cursor: int | None = None) -> tuple[Sequence[TaskSchedul
 def change(task_schedule_id: int, *, now: datetime, **fields: Any) -> TaskSchedule:
     """A changed rule counts from now: it creates no tasks for past times, and fires for no time twice."""
     schedule = lock(task_schedule_id)
+    callers.check_reach([fields.get("operation", schedule.operation)])
     before = [getattr(schedule, name) for name in RULE_FIELDS]
     for name, value in fields.items():
         setattr(schedule, name, value)
@@ -90,21 +97,24 @@ def change(task_schedule_id: int, *, now: datetime, **fields: Any) -> TaskSchedu
         _check_rule(schedule, now)
     if rule_changed or not _still_due(schedule):
         schedule.next_run_at = _next_time(schedule, now)
+    audit.record("task-schedule.change", task_schedule_id, details={"fields": sorted(fields)}, now=now)
     db.session.commit()
     return schedule
 
 
-def remove(task_schedule_id: int) -> None:
+def remove(task_schedule_id: int, *, now: datetime) -> None:
     """Its tasks stay, without schedule."""
     schedule = lock(task_schedule_id)
     db.session.execute(update_tasks(Task.task_schedule_id == task_schedule_id).values(task_schedule_id=None))
     db.session.delete(schedule)
+    audit.record("task-schedule.delete", task_schedule_id, now=now)
     db.session.commit()
 
 
-def pause(task_schedule_id: int, *, note: str | None = None) -> TaskSchedule:
+def pause(task_schedule_id: int, *, note: str | None = None, now: datetime) -> TaskSchedule:
     schedule = lock(task_schedule_id)
     schedule.paused, schedule.pause_note, schedule.next_run_at = True, note, None
+    audit.record("task-schedule.pause", task_schedule_id, now=now)
     db.session.commit()
     return schedule
 
@@ -115,6 +125,7 @@ def resume(task_schedule_id: int, *, now: datetime) -> TaskSchedule:
     if schedule.paused:
         schedule.paused, schedule.pause_note = False, None
         schedule.next_run_at = _next_time(schedule, now)
+        audit.record("task-schedule.resume", task_schedule_id, now=now)
     db.session.commit()
     return schedule
 

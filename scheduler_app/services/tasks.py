@@ -25,7 +25,7 @@ from scheduler_app.database import DIRECT, as_table, parameters
 from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import Json, Status, Task
-from scheduler_app.services import dispatch
+from scheduler_app.services import audit, callers, dispatch
 from scheduler_app.services.idempotency import Once
 
 SEARCHED = 50_000  # tasks that one page looks through when no index fits its filters: that takes a few milliseconds
@@ -33,16 +33,20 @@ SEARCHED = 50_000  # tasks that one page looks through when no index fits its fi
 NewTask = SimpleNamespace  # with the columns of its row
 EMPTY = dict.fromkeys(Task.__table__.c.keys())
 FIXED = {"status": Status.PENDING.value, "attempts": 0, "claims": 0, "cancel_requested": False}
-COPIED = ("operation", "priority", "max_retries", "run_at", "created_at")
+COPIED = ("operation", "priority", "max_retries", "run_at", "created_at", "created_by")
 GIVEN = {"place": Integer(), "params": Text()} | {name: Task.__table__.c[name].type for name in COPIED}
 
 
 def submit(
     requests: Sequence[dict[str, Any]], *, now: datetime, once: Once[Sequence[NewTask]] | None = None
 ) -> list[NewTask]:
-    """Creates one task per request, all or none, and sends the due ones. Returns them in the order of the requests."""
+    """Creates one task per request, all or none, and sends the due ones. Returns them in the order of the requests.
+
+    Raises Forbidden for an operation that the caller does not reach.
+    """
     if not requests:
         return []
+    callers.check_reach(request["operation"] for request in requests)
     if once:
         tasks = create(requests, now=now)
         once.keep(tasks, now=now)
@@ -60,7 +64,8 @@ def create(requests: Sequence[dict[str, Any]], *, now: datetime) -> list[NewTask
 
 
 def _insert(requests: Sequence[dict[str, Any]], now: datetime, execute: Callable[..., Any]) -> list[NewTask]:
-    rows = [request | {"run_at": max(request.get("run_at") or now, now), "created_at": now} for request in requests]
+    fixed = {"created_at": now, "created_by": callers.name()}
+    rows = [request | {"run_at": max(request.get("run_at") or now, now)} | fixed for request in requests]
     values = ((place, json.dumps(row["params"]), *(row[name] for name in COPIED)) for place, row in enumerate(rows))
     insertion = _insertion(db.engine.dialect.name)
     # They are numbered as they are inserted: in the requests' order.
@@ -80,7 +85,7 @@ def _insertion(dialect: str) -> Executable:
 
 def get(task_id: int) -> Task:
     task = db.session.get(Task, task_id)
-    if task is None:
+    if task is None or callers.wrong_reach(task.operation):
         raise TaskNotFound(task_id)
     return task
 
@@ -114,7 +119,7 @@ def _newest(filters: dict[str, Any], cursor: int | None, last: int | None, limit
 
 
 def _last_to_search(filters: dict[str, Any], cursor: int | None) -> int | None:
-    if not filters.keys() - {"status"} or "task_schedule_id" in filters:
+    if "task_schedule_id" in filters or not (filters.keys() - {"status"} or callers.bounds()):
         return None
     query = select(Task.task_id).where(Task.task_id < cursor) if cursor else select(Task.task_id)
     if len(statuses := filters.get("status", ())) == 1:
@@ -122,23 +127,29 @@ def _last_to_search(filters: dict[str, Any], cursor: int | None) -> int | None:
     return db.session.scalar(query.order_by(Task.task_id.desc()).offset(SEARCHED - 1).limit(1))
 
 
-def remove(task_id: int) -> None:
+def remove(task_id: int, *, now: datetime) -> None:
     """Deletes a task that no worker has begun."""
-    deleted = db.session.execute(delete(Task).where(Task.task_id == task_id, Task.status == Status.PENDING))
+    mine = Task.task_id == task_id, *callers.within_reach(Task.operation)
+    deleted = db.session.execute(delete(Task).where(*mine, Task.status == Status.PENDING))
+    if deleted.rowcount:  # type: ignore[attr-defined]
+        audit.record("task.delete", task_id, now=now)
     db.session.commit()
     if not deleted.rowcount:  # type: ignore[attr-defined]
         raise WrongState(f"Task {task_id} is {get(task_id).status}; only a PENDING task can be deleted.")
 
 
 def filtered(query: Select[Any], filters: dict[str, Any]) -> Select[Any]:
-    """Adds one condition per column, with one value or a list of them; also `created_after` and `created_before`."""
+    """Adds one condition per column, with one value or a list of them; also `created_after` and `created_before`.
+
+    Only what the caller reaches is found.
+    """
     conditions = {
         "created_after": lambda value: Task.created_at > value,
         "created_before": lambda value: Task.created_at < value,
     }
     for name, value in filters.items():
         query = query.where(conditions[name](value) if name in conditions else _is(getattr(Task, name), value))
-    return query
+    return query.where(*callers.within_reach(Task.operation))
 
 
 def _is(column: Any, value: Any) -> ColumnElement[bool]:

@@ -15,7 +15,7 @@ from sqlalchemy import delete, exists, select, tuple_, update
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task, Worker
-from scheduler_app.services import attempts
+from scheduler_app.services import attempts, callers
 from scheduler_app.services.attempts import WorkerLost
 from scheduler_app.services.sightings import Sightings
 
@@ -107,9 +107,10 @@ class Strays:
 
 
 def find() -> list[dict[str, Any]]:
-    """Each living worker with the tasks that it runs now."""
+    """Each living worker with the tasks that it runs now, of those that the caller reaches."""
     workers = db.session.scalars(select(Worker).order_by(Worker.started_at)).all()
-    running = db.session.scalars(select(Task).where(Task.status == Status.STARTED).order_by(Task.started_at)).all()
+    started = select(Task).where(Task.status == Status.STARTED, *callers.within_reach(Task.operation))
+    running = db.session.scalars(started.order_by(Task.started_at)).all()
     return [
         vars(worker) | {"running": [task for task in running if task.worker_id == worker.worker_id]}
         for worker in workers

@@ -6,6 +6,8 @@ from pathlib import Path
 from flask import Blueprint, Response, redirect, send_from_directory, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from scheduler_app.access import open_to_all
+
 ASSETS = str(files("flask_swagger_ui") / "dist")
 OURS = Path(__file__).parent
 OWN_ASSETS = ("start.js", "style.css")
@@ -17,16 +19,19 @@ blp = Blueprint("swagger", __name__)
 
 
 @blp.get("/")
+@open_to_all
 def root() -> BaseResponse:
     return redirect(url_for("swagger.page"))
 
 
 @blp.get("/swagger/", strict_slashes=True)  # its links are relative: without the slash they would lead elsewhere
+@open_to_all
 def page() -> Response:
     return send_from_directory(OURS, "page.html")
 
 
 @blp.get("/swagger/<path:name>")
+@open_to_all
 def asset(name: str) -> Response:
     if name in OWN_ASSETS:
         return send_from_directory(OURS, name)

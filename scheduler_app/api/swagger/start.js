@@ -22,6 +22,6 @@ SwaggerUIBundle({
   dom_id: "#swagger-ui",
   deepLinking: true,
   validatorUrl: null,
-  persistAuthorization: true,
+  persistAuthorization: false, // a key in the browser's storage would outlive the page
   plugins: [FoldedErrors],
 });

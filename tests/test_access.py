@@ -7,6 +7,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from scheduler_app import create_app
+from scheduler_app.access.views import check_every_view
 from scheduler_app.config import Settings
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # one kind is enough here
@@ -70,7 +71,7 @@ def test_probes_and_documentation_need_no_key(keyed: FlaskClient, path: str) -> 
 
 
 def test_every_rule_of_the_application_is_either_open_or_needs_the_key(keyed: FlaskClient) -> None:
-    rules = {rule.rule for rule in keyed.application.url_map.iter_rules() if rule.endpoint != "static"}
+    rules = {rule.rule for rule in keyed.application.url_map.iter_rules()}
     paths = {rule: rule.replace("<path:name>", "swagger-ui.css") for rule in rules if "<id:" not in rule}
     for path in paths.values():
         with keyed.get(path) as answer:
@@ -124,7 +125,7 @@ def test_without_a_key_the_names_of_this_machine_are_answered(client: FlaskClien
 
 
 @pytest.mark.parametrize("host", ELSEWHERE, ids=lambda host: repr(host)[:30])
-@pytest.mark.parametrize("path", ["/operations/", "/livez", "/swagger/", "/nothing"])
+@pytest.mark.parametrize("path", ["/operations/", "/tasks/", "/nothing"])
 def test_without_a_key_any_other_name_is_refused(client: FlaskClient, path: str, host: str) -> None:
     answer = client.get(path, headers={"Host": host})
     assert (answer.status_code, answer.json["code"]) == (403, 403)
@@ -135,6 +136,36 @@ def test_without_a_key_any_other_name_is_refused(client: FlaskClient, path: str,
 )
 def test_without_a_key_pages_of_other_sites_are_refused(client: FlaskClient, site: str, status: int) -> None:
     assert client.get("/operations/", headers={"Sec-Fetch-Site": site}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://localhost", 200), ("http://evil.example", 403), ("null", 403), ("http://localhost:81", 403), ("[", 403)],
+)
+def test_without_a_key_the_origin_is_looked_at_too(client: FlaskClient, origin: str, status: int) -> None:
+    assert client.get("/operations/", headers={"Origin": origin}).status_code == status
+
+
+def test_a_view_that_says_nothing_keeps_the_application_from_starting(app: Flask) -> None:
+    app.view_functions["silent"] = lambda: ""
+    with pytest.raises(AssertionError, match="silent"):
+        check_every_view(app)
+
+
+@pytest.mark.parametrize(("trusted", "seen"), [("0", "127.0.0.1"), ("1", "198.51.100.7"), ("2", "192.0.2.1")])
+def test_behind_proxies_the_address_is_the_client_s(environ: dict[str, str], trusted: str, seen: str) -> None:
+    given = {"BACKBEAT_API_KEY": KEY, "BACKBEAT_TRUSTED_PROXIES": trusted}
+    client = create_app(Settings.from_env(environ | given)).test_client()
+    headers = bearer(KEY) | {"X-Forwarded-For": "203.0.113.9, 192.0.2.1, 198.51.100.7"}
+    client.post("/keys/", json={"name": "shop", "scope": "read"}, headers=headers)
+    assert client.get("/audit/", headers=headers).json[0]["address"] == seen
+
+
+def test_behind_a_proxy_a_path_prefix_works(environ: dict[str, str]) -> None:
+    given = {"BACKBEAT_API_KEY": KEY, "BACKBEAT_TRUSTED_PROXIES": "1"}
+    client = create_app(Settings.from_env(environ | given)).test_client()
+    headers = bearer(KEY) | {"X-Forwarded-Prefix": "/backbeat"}
+    assert client.post("/tasks/", json={"operation": "4+7"}, headers=headers).location == "/backbeat/tasks/1/"
 
 
 def test_without_a_key_an_odd_address_of_the_server_does_no_harm(app: Flask) -> None:

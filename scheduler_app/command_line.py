@@ -1,0 +1,101 @@
+"""`flask --app wsgi keys …`: API keys from the command line, for whoever can reach the database."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import wraps
+from typing import Any
+
+import click
+from flask.cli import AppGroup
+from marshmallow import ValidationError
+
+from scheduler_app import database
+from scheduler_app.errors import BackbeatError
+from scheduler_app.models import Scope
+from scheduler_app.schemas.keys import KeyRequest
+from scheduler_app.services import callers, keys
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+keys_cli = AppGroup("keys", help="Create, list, rotate and revoke API keys.")
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        form = re.fullmatch(r"(\d{1,5})([mhd])", value)
+        if form is None:
+            self.fail(f"{value!r}: a whole number of minutes, hours or days, as 30m, 24h or 90d", param, ctx)
+        return timedelta(**{UNITS[form[2]]: int(form[1])})
+
+
+def plainly(command: Callable[..., None]) -> Callable[..., None]:
+    """An error of ours is one line, and what the command does is in the audit log as done here."""
+
+    @wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        callers.current.set(callers.LOCAL)
+        try:
+            command(*args, **kwargs)
+        except ValidationError as error:
+            raise click.ClickException(f"{error.messages}") from None
+        except BackbeatError as error:
+            raise click.ClickException(f"{error.message} {error.errors or ''}".strip()) from None
+
+    return wrapper
+
+
+@keys_cli.command("create")
+@click.argument("name")
+@click.option("--scope", required=True, type=click.Choice([scope.value for scope in Scope]))
+@click.option("--expires", type=Duration(), help="After which it is refused: 30m, 24h, 90d. Never, when not given.")
+@click.option("--operations", help="The only operations that it reaches, as http_request,shop.*")
+@click.option("--rate", help="Requests that it may make, as 100/s, 600/m or 5000/h.")
+@plainly
+def create(name: str, scope: str, expires: timedelta | None, operations: str | None, rate: str | None) -> None:
+    """Make a key and print it, which is possible only now."""
+    now = database.clock()
+    given = {"name": name, "scope": scope, "rate": rate, "operations": operations and operations.split(",")}
+    fields = KeyRequest().load(given) | {"expires_at": now + expires if expires else None}
+    click.echo(keys.create(**fields, now=now)[1])
+
+
+@keys_cli.command("list")
+@plainly
+def show() -> None:
+    """List the keys, without their secrets."""
+    now = database.clock()
+    for key in keys.find():
+        parts = (key.name, f"bb_{key.key_id}_…", key.scope, ",".join(key.operations or ["all operations"]))
+        click.echo("  ".join((*parts, key.rate or "any rate", _state(key, now))))
+
+
+@keys_cli.command("rotate")
+@click.argument("name")
+@click.option("--overlap", type=Duration(), default="24h", help="For so long the secret before works too.")
+@plainly
+def rotate(name: str, overlap: timedelta) -> None:
+    """Make a new secret for a key and print it."""
+    click.echo(keys.rotate(name, now=database.clock(), overlap=overlap)[1])
+
+
+@keys_cli.command("revoke")
+@click.argument("name")
+@plainly
+def revoke(name: str) -> None:
+    """Refuse a key from now on, in every process within a second."""
+    keys.revoke(name, now=database.clock())
+    click.echo(f"{name} is revoked")
+
+
+def _state(key: Any, now: datetime) -> str:
+    if key.revoked_at:
+        return f"revoked {key.revoked_at:%Y-%m-%d}"
+    if key.expires_at and key.expires_at <= now:
+        return f"expired {key.expires_at:%Y-%m-%d}"
+    used = f"last used {key.last_used_at:%Y-%m-%d %H:%M} UTC" if key.last_used_at else "never used"
+    return f"{used}, expires {key.expires_at:%Y-%m-%d}" if key.expires_at else used
