@@ -168,7 +168,7 @@ def test_a_schedule_that_is_deleted_locks_its_tasks_in_the_order_of_their_ids(ap
 
     def remove() -> None:
         with app.app_context():
-            task_schedules.remove(schedule)
+            task_schedules.remove(schedule, now=NOON)
 
     with ThreadPoolExecutor() as pool:
         with psycopg.connect(database_url) as other:

@@ -63,7 +63,7 @@ def test_a_success_and_the_claim_of_the_next_task_are_written_together(writer: S
 
 def test_a_success_stands_when_the_next_task_is_gone(writer: StatusWriter) -> None:
     first, second = posted(2)
-    tasks.remove(second)
+    tasks.remove(second, now=NOW)
     assert writer.succeed(begun(writer, first), "2", following=(second, 0), now=NOW) == (True, None)
     assert columns(first)[0] == Status.SUCCESS
 
