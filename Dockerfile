@@ -16,5 +16,4 @@ COPY --from=build /app /app
 WORKDIR /app
 USER 10001
 EXPOSE 8000
-CMD ["gunicorn", "--bind=0.0.0.0:8000", "--worker-class=gthread", "--threads=32", "--keep-alive=5", \
-     "--no-control-socket", "wsgi:app"]
+CMD ["python", "wsgi.py"]

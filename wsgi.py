@@ -1,11 +1,54 @@
-"""Web entry point: `gunicorn wsgi:app`, and `flask --app wsgi db upgrade`."""
+"""Web entry point: `python wsgi.py` serves the application; any WSGI server can serve `wsgi:app`.
 
+With several BACKBEAT_WEB_PROCESSES it starts that many, which share one listening socket, and starts again what ends.
+"""
+
+import asyncio
+import socket
 import sys
 
-from scheduler_app import create_app, logs
-from scheduler_app.config import Settings, SettingsError
+from scheduler_app import create_app, logs, server
+from scheduler_app.api import MAX_BODY
+from scheduler_app.config import Settings, SettingsError, environment
+from scheduler_app.supervisor import Service, StartError, Supervisor
 
 APP_LOAD_ERROR = 4  # when a worker exits with this code, gunicorn ends; after any other it would start workers for ever
+READY = "web process ready"
+
+
+def main(arguments: list[str]) -> int:
+    if arguments:  # the descriptor of a socket that the first process listens on
+        listening = socket.socket(fileno=int(arguments[0]))
+    else:
+        try:
+            listening = server.listen(settings.host, settings.port)
+        except OSError as error:
+            print(f"HOST={settings.host} PORT={settings.port}: cannot listen there: {error.strerror}", file=sys.stderr)
+            return 2
+        if settings.web_processes > 1:
+            return share(listening)
+    print(READY, file=sys.stderr, flush=True)
+    server.serve(app, listening, max_body=MAX_BODY)
+    return 0
+
+
+def share(listening: socket.socket) -> int:
+    """Several processes that accept from the same socket."""
+    command = (sys.executable, __file__, str(listening.fileno()))
+    services = [Service(f"web-{n + 1}", command, READY, grace=15) for n in range(settings.web_processes)]
+    supervisor = Supervisor(environment(), inherited=(listening.fileno(),))
+
+    async def start() -> None:
+        await supervisor.start(*services)
+        print(READY, file=sys.stderr, flush=True)
+
+    try:
+        asyncio.run(supervisor.supervise(start()))
+    except StartError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
 
 try:
     settings = Settings.load()
@@ -14,3 +57,6 @@ try:
 except SettingsError as error:
     print(error, file=sys.stderr)
     sys.exit(APP_LOAD_ERROR)
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

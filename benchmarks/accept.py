@@ -41,8 +41,8 @@ def accept(servers: Servers, batches: int, *, connections: int = 1) -> float:
 
 
 def insert_only(servers: Servers, batches: int) -> float:
-    app = "benchmarks.peers.bare_web:app"
-    with servers.fresh() as environ, System(environ, web=2, workers=0, schedulers=0, app=app) as system:
+    serve = ("-m", "benchmarks.peers.bare_web")
+    with servers.fresh() as environ, System(environ, web=2, workers=0, schedulers=0, serve=serve) as system:
         return post(system.port, "/tasks/", batches, connections=1)
 
 

@@ -66,7 +66,7 @@ def within(work: str, times: Sequence[float], percent: int, goal: float, **peer:
 
 
 def machine() -> str:
-    packages = ("dramatiq", "redis", "hiredis", "SQLAlchemy", "psycopg", "Flask", "gunicorn")
+    packages = ("dramatiq", "redis", "hiredis", "SQLAlchemy", "psycopg", "Flask", "waitress")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {os.cpu_count()} cores, {_processor()}, "

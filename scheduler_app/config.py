@@ -164,7 +164,7 @@ class Settings:
         _weights,
         "how the starts are shared among priorities 0 to 9 while all of them have tasks waiting",
     )
-    web_processes: int = _setting("BACKBEAT_WEB_PROCESSES", "1", _integer(1, 64), "web processes of `make run`")
+    web_processes: int = _setting("BACKBEAT_WEB_PROCESSES", "1", _integer(1, 64), "web processes that share one port")
     worker_processes: int = _setting(
         "BACKBEAT_WORKER_PROCESSES", "1", _integer(1, 64), "worker processes of `make run`"
     )

@@ -122,15 +122,11 @@ def migrate() -> Service:
 
 
 def web(settings: Settings) -> Service:
-    size = ("--worker-class", "gthread", "--workers", str(settings.web_processes), "--threads", "32")
-    times = ("--keep-alive", "5", "--graceful-timeout", "10")
-    command = python("-m", "gunicorn", "wsgi:app", "--no-control-socket", "--bind", address(settings), *size, *times)
-
     async def ready() -> bool:
         request = b"GET /livez HTTP/1.0\r\nHost: localhost\r\n\r\n"
         return await answers(partial(asyncio.open_connection, settings.host, settings.port), request, b" 200 ")
 
-    return Service("web", command, ready=ready, grace=15)
+    return Service("web", python("wsgi.py"), ready=ready, grace=15)
 
 
 async def answers(connect: Callable[[], Awaitable[Connection]], request: bytes, expected: bytes) -> bool:

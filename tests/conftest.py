@@ -1,7 +1,7 @@
 """Fixtures: real servers, an application on each database, real worker and scheduler processes."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from scheduler_app.extensions import Base, db
 from tests.support.http_server import Server, serving
 from tests.support.processes import Process
 from tests.support.servers import Postgres, Valkey
-from tests.support.system import SCHEDULER, SCHEDULER_READY, WORKER_READY, System, worker_command
+from tests.support.system import SCHEDULER, SCHEDULER_READY, WEB, WORKER_READY, System, worker_command
 
 WEIGHTS = "512,256,128,64,32,16,8,4,2,1"
 
@@ -81,7 +81,7 @@ def migrated(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> di
 def shop(valkey_server: Valkey, migrated: dict[str, str]) -> Callable[..., System]:
     """Starts a system on SQLite with the operations of the examples, as a reader of the README has it."""
 
-    def shop(folder: Path, **environ: str) -> System:
+    def shop(folder: Path, *, serve: Sequence[str] = WEB, **environ: str) -> System:
         valkey_server.client.flushall()
         shutil.copy(migrated["sqlite"].removeprefix("sqlite:///"), folder / "backbeat.db")
         settings = {
@@ -91,7 +91,7 @@ def shop(valkey_server: Valkey, migrated: dict[str, str]) -> Callable[..., Syste
             "BACKBEAT_OPERATIONS": "actors,examples.shop_operations",
             "SHOP_INVOICES": str(folder / "invoices"),
         }
-        return System(settings | environ)
+        return System(settings | environ, serve=serve)
 
     return shop
 

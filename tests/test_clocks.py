@@ -20,7 +20,7 @@ from scheduler_app.services import tasks
 from tests.support.faketime import WrongClock, needed
 from tests.support.processes import Process, eventually, free_port
 from tests.support.schedules import HOUR, create, look
-from tests.support.system import WEB_READY, web_command
+from tests.support.system import WEB, WEB_READY
 
 Start = Callable[..., Process]
 
@@ -127,8 +127,7 @@ def web(start: Start) -> Callable[..., str]:
 
     def web(**extra: str) -> str:
         port = free_port()
-        start(*web_command(port), ready=WEB_READY, **extra)
-        urllib3.request("GET", f"http://127.0.0.1:{port}/livez")  # it listens before it has loaded the application
+        start(*WEB, ready=WEB_READY, PORT=str(port), **extra)
         return f"http://127.0.0.1:{port}"
 
     return web

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 KEY = "0123456789abcdef"
 SETTINGS = {f.metadata["variable"]: f for f in fields(Settings)}
 ENTRY_POINTS = {
-    "web": ("-m", "gunicorn", "wsgi:app", "--no-control-socket", "--bind", "127.0.0.1:0"),
+    "web": ("wsgi.py",),
     "migrate": ("-m", "flask", "--app", "wsgi", "db", "upgrade"),
     "scheduler": ("scheduler.py",),
     "worker": ("-m", "dramatiq", "actors.worker", "--processes", "1", "--threads", "1"),

@@ -22,7 +22,7 @@ from scheduler_app import operations
 from scheduler_app.api import MAX_BODY, body, tasks
 from scheduler_app.schemas.fields import MAX_PARAMS
 from scheduler_app.worker.execution import MAX_RESULT
-from tests.support.processes import Process, eventually
+from tests.support.processes import Process, eventually, free_port
 from tests.support.servers import Valkey
 from tests.support.system import System
 
@@ -145,17 +145,17 @@ def test_the_tables_are_made_by_the_command_shown(tmp_path: Path) -> None:
 
 @ON_SQLITE
 @pytest.mark.parametrize(
-    ("name", "ready"),
+    ("command", "ready"),
     [
-        ("gunicorn", "Booting worker"),
-        ("dramatiq", "Worker process is ready"),
-        ("python", "scheduler ready"),
+        ("python wsgi.py", "web process ready"),
+        ("dramatiq actors.worker", "Worker process is ready"),
+        ("python scheduler.py", "scheduler ready"),
     ],
 )
-def test_each_process_can_be_started_by_hand(start: Callable[..., Process], name: str, ready: str) -> None:
-    [line] = re.findall(rf"^\.venv/bin/{name} (.*)", only("sh", "bin/dramatiq"), re.MULTILINE)
-    program = [] if name == "python" else ["-m", name]
-    start(*program, *shlex.split(line.replace(":8000", ":0")), ready=ready)
+def test_each_process_can_be_started_by_hand(start: Callable[..., Process], command: str, ready: str) -> None:
+    [line] = re.findall(rf"^\.venv/bin/({command}.*)", only("sh", "bin/dramatiq"), re.MULTILINE)
+    program, *arguments = shlex.split(line)
+    start(*([] if program == "python" else ["-m", program]), *arguments, ready=ready, PORT=str(free_port()))
 
 
 def test_the_secrets_that_it_makes_are_enough_for_compose(tmp_path: Path) -> None:

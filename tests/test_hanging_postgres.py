@@ -20,8 +20,9 @@ from scheduler_app.database import deadline, failures
 from scheduler_app.database.connections import STATEMENT_TIMEOUT, Connection
 from scheduler_app.extensions import db
 from tests.support.harms import frozen
-from tests.support.processes import Process, eventually
+from tests.support.processes import Process, eventually, free_port
 from tests.support.servers import Postgres
+from tests.support.system import WEB, WEB_READY
 
 
 @pytest.fixture
@@ -32,9 +33,9 @@ def database_url(own_postgres: Postgres) -> str:
 @pytest.fixture
 def web(start: Callable[..., Process]) -> str:
     """The address of a real web process."""
-    options = ("--bind", "127.0.0.1:0", "--worker-class", "gthread", "--threads", "32", "--no-control-socket")
-    process = start("-m", "gunicorn", "wsgi:app", *options, ready="Booting worker")
-    return next(word for word in process.output.split() if word.startswith("http://"))
+    port = free_port()
+    start(*WEB, ready=WEB_READY, PORT=str(port))
+    return f"http://127.0.0.1:{port}"
 
 
 class Callers:

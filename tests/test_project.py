@@ -80,7 +80,6 @@ def test_compose_hands_every_setting_on() -> None:
     for_make_run_only = {
         "PORT",  # the one on the host; inside it is always 8000
         "BACKBEAT_DATA_DIR",
-        "BACKBEAT_WEB_PROCESSES",  # WEB_CONCURRENCY
         "BACKBEAT_WORKER_PROCESSES",  # --scale
     }
     assert SETTINGS.keys() - handed_on == for_make_run_only

@@ -140,7 +140,7 @@ def test_starting_prints_nine_lines(running: Backbeat) -> None:
     assert running.process.output.splitlines()[:9] == shown[:9]
 
 
-@pytest.mark.parametrize("command", ["dramatiq", "valkey-server", "gunicorn"])
+@pytest.mark.parametrize("command", ["dramatiq", "valkey-server", "wsgi.py"])
 def test_a_killed_process_comes_back(running: Backbeat, command: str) -> None:
     killed = youngest(running.process, command)
     os.kill(killed, signal.SIGKILL)

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.support.processes import Process, free_port
-from tests.support.system import WEB_READY, web_command
+from tests.support.system import WEB, WEB_READY
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # one kind is enough here
 
@@ -44,7 +44,7 @@ def browser() -> Iterator[Browser]:
 def server(start: Callable[..., Process]) -> str:
     """The URL of a web process."""
     port = free_port()
-    start(*web_command(port), ready=WEB_READY)
+    start(*WEB, ready=WEB_READY, PORT=str(port))
     return f"http://127.0.0.1:{port}"
 
 

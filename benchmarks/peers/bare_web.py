@@ -9,6 +9,8 @@ from typing import Any
 import psycopg
 from flask import Flask, request
 
+from scheduler_app import server
+
 app = Flask(__name__)
 local = threading.local()
 
@@ -38,3 +40,10 @@ def database() -> "psycopg.Connection[Any]":
         local.connection = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
     connection: psycopg.Connection[Any] = local.connection
     return connection
+
+
+if __name__ == "__main__":
+    listening = server.listen("127.0.0.1", int(os.environ["PORT"]))
+    print("web process ready", flush=True)
+    os.fork()  # two processes, as ours has
+    server.serve(app, listening, max_body=1 << 22)

@@ -5,21 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-import urllib3
-
 from tests.support.api import Api
 from tests.support.processes import Process, free_port
 
-WEB_READY = "Booting worker"
+WEB = ("wsgi.py",)
+WEB_READY = "web process ready"
 WORKER_READY = "Worker process is ready for action"
 SCHEDULER_READY = "scheduler ready"
 SCHEDULER = ("scheduler.py",)
 RESTART_DELAY = 0.2  # seconds until what has ended is started again
-
-
-def web_command(port: int, *, app: str = "wsgi:app", processes: int = 1) -> tuple[str, ...]:
-    size = ("--worker-class", "gthread", "--workers", str(processes), "--threads", "32")
-    return ("-m", "gunicorn", app, "--no-control-socket", "--bind", f"127.0.0.1:{port}", *size)
 
 
 def worker_command(*options: str, module: str = "actors.worker", threads: int = 8) -> tuple[str, ...]:
@@ -29,7 +23,8 @@ def worker_command(*options: str, module: str = "actors.worker", threads: int = 
 class System(Api):
     """So many processes of each kind, on the servers that the settings name; they end with the block.
 
-    web is how many processes serve the one port. With a folder for the logs, each process has a named one.
+    web is how many processes serve the one port, by the command serve. With a folder for the logs, each process has a
+    named one.
     """
 
     web: Process  # if any serves
@@ -41,7 +36,7 @@ class System(Api):
         web: int = 1,
         workers: int = 1,
         schedulers: int = 1,
-        app: str = "wsgi:app",
+        serve: Sequence[str] = WEB,
         threads: int = 8,
         logs: Path | None = None,
     ) -> None:
@@ -50,14 +45,14 @@ class System(Api):
         self.environ = environ
         self.threads = threads
         self.logs = logs
-        self.serves = bool(web)
         self.processes: list[Process] = []
         self.workers: list[Process] = []
         self.schedulers: list[Process] = []
         self._closing = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, daemon=True)
         if web:
-            self.web = self._start("web", web_command(self.port, app=app, processes=web), WEB_READY)
+            size = {"PORT": str(self.port), "BACKBEAT_WEB_PROCESSES": str(web)}
+            self.web = self._start("web", serve, WEB_READY, size)
         for _ in range(workers):
             self.add_worker()
         for _ in range(schedulers):
@@ -77,9 +72,6 @@ class System(Api):
     def wait_until_ready(self) -> None:
         for process in self.processes:
             process.wait_until_ready()
-        if self.serves:
-            # It listens before it has loaded the application.
-            urllib3.request("GET", f"{self.url}/livez", timeout=60, retries=False)
 
     def supervise(self) -> None:
         """From now on what ends is started again."""
