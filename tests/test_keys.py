@@ -18,7 +18,7 @@ from scheduler_app.models import ApiKey, Scope
 from scheduler_app.services import keys
 from tests.support.processes import Process, free_port
 from tests.support.servers import Valkey
-from tests.support.system import WEB_READY, web_command
+from tests.support.system import WEB, WEB_READY
 
 API = Path(__file__).parent.parent / "docs/api.md"
 LATER = "2999-12-31T23:00:00Z"
@@ -218,7 +218,7 @@ def webs(start: Callable[..., Process]) -> list[str]:
     """The URLs of two web processes."""
     ports = [free_port(), free_port()]
     for port in ports:
-        start(*web_command(port), ready=WEB_READY)
+        start(*WEB, ready=WEB_READY, PORT=str(port))
     return [f"http://127.0.0.1:{port}" for port in ports]
 
 

@@ -191,8 +191,8 @@ def test_a_port_in_use_is_refused() -> None:
         port = server.getsockname()[1]
         settings = Settings.from_env({"PORT": str(port)})
         with pytest.raises(standalone.Refused, match=f"HOST=127.0.0.1 PORT={port}: cannot listen there: Address"):
-            standalone.check_port(settings)
-    standalone.check_port(settings)
+            standalone.listen(settings)
+    standalone.listen(settings).close()
 
 
 def test_a_wrong_setting_is_named_in_one_line() -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # Far more than may be inside the database at once: those that wait for their turn hold a thread too.
 THREADS = 32
+READY = "web process ready"  # what a process that serves says on standard error
 PROBE = "/livez"  # has a thread of its own, because what restarts a process that does not answer asks for it
 STOP_DEADLINE = 10.0  # seconds that a stopping server gives its requests to finish
 MOST_CONNECTIONS = 10_000
@@ -133,9 +134,13 @@ def listen(host: str, port: int) -> socket.socket:
     """Raises OSError."""
     family, *_, endpoint = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(endpoint)
-    listening.listen(1024)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(endpoint)
+        listening.listen(1024)
+    except OSError:
+        listening.close()
+        raise
     return listening
 
 

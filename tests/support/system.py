@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from scheduler_app import server
 from tests.support.api import Api
 from tests.support.processes import Process, free_port
 
 WEB = ("wsgi.py",)
-WEB_READY = "web process ready"
+WEB_READY = server.READY
 WORKER_READY = "Worker process is ready for action"
 SCHEDULER_READY = "scheduler ready"
 SCHEDULER = ("scheduler.py",)
