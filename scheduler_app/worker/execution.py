@@ -97,22 +97,25 @@ class Executor:
         progress = task.take_progress()
 
         def record(again: bool) -> bool:
-            db.session.rollback()  # what a try before this one may have left
-            now = self.clock.now()
-            if not isinstance(error, UnknownOperation):
-                return attempts.fail(task.record, error, progress=progress, now=now)
-            if attempts.wait_for_operation(task.record, now=now):
-                log.info("task %d waits, and spends no attempt: %s", task.task_id, error)
-                return True
-            waited = UnknownOperation(f"No worker has had the operation {task.record.operation!r} for a day.")
-            return attempts.fail(task.record, waited, progress=progress, now=now)
+            with self.app.app_context():  # of each try: its transaction, and SQLite's lock, must not outlive it
+                return self._fail(task, error, progress)
 
-        with self.app.app_context():
-            won = self._patiently(record, bears=_can_be_stored, last_word=LAST_WORD)
-            if won:
-                with suppress(SQLAlchemyError):  # the failure is recorded; only the line about it would be missing
-                    _log_failure(task, error)
-            return won
+        won = self._patiently(record, bears=_can_be_stored, last_word=LAST_WORD)
+        if won:
+            # The failure is recorded; only the line about it would be missing.
+            with suppress(SQLAlchemyError), self.app.app_context():
+                _log_failure(task, error)
+        return won
+
+    def _fail(self, task: RunningTask, error: BaseException, progress: dict[str, Any] | None) -> bool:
+        now = self.clock.now()
+        if not isinstance(error, UnknownOperation):
+            return attempts.fail(task.record, error, progress=progress, now=now)
+        if attempts.wait_for_operation(task.record, now=now):
+            log.info("task %d waits, and spends no attempt: %s", task.task_id, error)
+            return True
+        waited = UnknownOperation(f"No worker has had the operation {task.record.operation!r} for a day.")
+        return attempts.fail(task.record, waited, progress=progress, now=now)
 
     def _patiently(
         self, change: Callable[[bool], T], *, bears: Callable[[SQLAlchemyError], bool], last_word: float
