@@ -16,7 +16,9 @@ BUSY_TIMEOUT = 9  # seconds that a writer on SQLite waits for the others
 
 def engine_options(settings: Settings) -> dict[str, Any]:
     threads = settings.worker_threads + 4
-    return {"connect_args": _connect_args(settings), "pool_size": threads, "max_overflow": 4, "pool_timeout": 5}
+    pool = {"pool_size": threads, "max_overflow": 4, "pool_timeout": 5}
+    # Parameters are what people post, such as a bearer token: none may reach a log.
+    return {"connect_args": _connect_args(settings), "hide_parameters": True} | pool
 
 
 def direct_options(settings: Settings) -> dict[str, Any]:

@@ -77,6 +77,18 @@ def is_disk_full(error: BaseException) -> bool:
     return code(error) in DISK_FULL
 
 
+def without_values(text: str, error: BaseException) -> str:
+    """The text in which the error is quoted, without what PostgreSQL says in it of values: only its own first line.
+
+    For an error of the data even that line may quote them, so its name and its SQLSTATE have to do.
+    """
+    diagnosis = getattr(error, "diag", None)
+    if diagnosis is None or not diagnosis.message_primary:  # not an answer of PostgreSQL
+        return text
+    shown = f"SQLSTATE {code(error)}" if is_of_the_data(error) else diagnosis.message_primary
+    return text.replace(str(error), shown)
+
+
 def _is_nameless_disconnect(error: BaseException) -> bool:
     # When a connection breaks, or cannot be made in time, the driver has no SQLSTATE to give.
     return isinstance(error, OperationalError) and not code(error)
