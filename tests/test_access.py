@@ -171,3 +171,13 @@ def test_behind_a_proxy_a_path_prefix_works(environ: dict[str, str]) -> None:
 def test_without_a_key_an_odd_address_of_the_server_does_no_harm(app: Flask) -> None:
     environ = {"HTTP_HOST": "[", "SERVER_NAME": "[", "HTTP_X_FORWARDED_HOST": "localhost"}
     assert app.test_client().get("/operations/", environ_overrides=environ).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/tasks/", "/tasks/1/", "/nothing", "/livez", "/openapi.json"])
+def test_every_answer_tells_browsers_and_caches_to_keep_out(keyed: FlaskClient, path: str) -> None:
+    for headers in ({}, bearer(KEY)):
+        given = keyed.get(path, headers=headers).headers
+        assert given["X-Content-Type-Options"] == "nosniff"
+        assert given["Referrer-Policy"] == "no-referrer"
+        assert given["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert given["Cache-Control"] == "no-store"

@@ -15,6 +15,7 @@ from http import HTTPStatus
 import pytest
 import urllib3
 
+from scheduler_app.headers import HEADERS
 from tests.support.process_table import descendants, processes
 from tests.support.processes import Process, eventually, free_port
 from tests.support.system import WEB, WEB_READY
@@ -260,6 +261,12 @@ CHUNKED = "Transfer-Encoding: chunked"
 def test_a_misbuilt_request_is_a_bad_request(server: Small, sent: bytes) -> None:
     status, answer = server.answer(sent)
     assert (status, json.loads(answer)["code"]) == (400, 400)
+
+
+def test_an_answer_that_does_not_reach_the_application_has_the_headers_of_all(server: Small) -> None:
+    with server.connect(b"nonsense\r\n\r\n") as connection:
+        answer = rest(connection).decode()
+    assert all(f"\r\n{name}: {value}\r\n" in answer for name, value in HEADERS.items())
 
 
 def test_a_head_that_is_too_large_is_refused(server: Small) -> None:

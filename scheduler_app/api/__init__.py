@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flask_smorest
-from flask import Flask
+from flask import Flask, Response
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import BaseConverter, IntegerConverter
 
@@ -15,6 +15,7 @@ from scheduler_app.api.admission import register_admission
 from scheduler_app.api.problems import ErrorAnswers, register_responses
 from scheduler_app.api.task_examples import TaskExamples
 from scheduler_app.config import Settings
+from scheduler_app.headers import HEADERS
 from scheduler_app.schemas.keys import KEY_NAME
 
 MAX_BODY = 4 * 1024 * 1024  # bytes
@@ -65,6 +66,13 @@ class Api(flask_smorest.Api):
         """A Link header leads to the next page. flask-smorest's own header would add a schema that nothing uses."""
 
 
+def _add_headers(response: Response) -> Response:
+    """To every answer, errors too. A view that sets one itself knows better."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
 def register_api(app: Flask) -> None:
     app.url_map.strict_slashes = False
     settings: Settings = app.extensions["backbeat.settings"]
@@ -86,6 +94,7 @@ def register_api(app: Flask) -> None:
     app.register_blueprint(swagger.blp)
     views: Mapping[str, Callable[..., Any]] = app.view_functions
     app.view_functions = {endpoint: database.tried_again(view) for endpoint, view in views.items()}
+    app.after_request(_add_headers)
     register_admission(app)  # first: to find out who calls takes the database
     register_guard(app)
     if trusted := settings.trusted_proxies:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
+from scheduler_app.headers import HEADERS
 from scheduler_app.server.parser import MAX_HEAD, Parser
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class ErrorInOurShape(ErrorTask):
         self.status = f"{status.value} {status.phrase}"
         self.content_length = len(body)
         self.response_headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        self.response_headers += HEADERS.items()
         self.set_close_on_finish()
         self.write(body)
 
