@@ -310,6 +310,14 @@ def _real_time(
                 moment = start + minute * MINUTE
                 if shown.at(moment.astimezone(local_zone)):
                     yield moment
+        else:
+            turn = max(turn, -((base - _next_hour(start, first)) // step))  # rounded up
+
+
+def _next_hour(moment: datetime, local: datetime) -> datetime:
+    """When the local clock shows the next hour; the moment itself when the clocks change before that."""
+    ahead = moment + (60 - local.minute) * MINUTE
+    return ahead if (ahead - MINUTE).astimezone(local.tzinfo).utcoffset() == local.utcoffset() else moment
 
 
 def _moment(wall: datetime, local_zone: ZoneInfo) -> datetime:

@@ -5,8 +5,13 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import text, update
 
+from scheduler_app import recurrence
+from scheduler_app.database import DIRECT
 from scheduler_app.errors import Invalid
+from scheduler_app.extensions import db
+from scheduler_app.models import TaskSchedule
 from scheduler_app.services import occurrences, task_schedules
 from scheduler_app.services.firing import fire_due
 from tests.support.schedules import DAY, HOUR, MINUTE, NOON, create, fired, look
@@ -85,6 +90,41 @@ def test_a_backfill_creates_the_times_that_have_no_task(app: Flask) -> None:
 def test_a_backfill_takes_the_start_and_not_the_end(app: Flask) -> None:
     schedule = create(every_x_hours=1, start_at=NOON - 10 * HOUR)
     assert backfill(schedule, NOON - 3 * HOUR, NOON) == [NOON - hour * HOUR for hour in (3, 2, 1)]
+
+
+def test_a_backfill_computes_its_times_while_others_can_write(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    schedule = create(every_x_hours=1, start_at=NOON - DAY)
+    between = recurrence.between
+
+    def watched(*args: Any) -> list[datetime]:
+        with db.engines[DIRECT].begin() as other:
+            if other.dialect.name == "sqlite":
+                other.exec_driver_sql("PRAGMA busy_timeout = 0")
+            else:
+                other.execute(text("SET lock_timeout = '1ms'"))
+            other.execute(update(TaskSchedule).values(name="changed meanwhile"))
+        return between(*args)
+
+    monkeypatch.setattr(recurrence, "between", watched)
+    assert len(backfill(schedule, NOON - 3 * HOUR, NOON)) == 3
+
+
+def test_a_backfill_follows_a_rule_that_changes_while_its_times_are_computed(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = create(every_x_hours=1, start_at=NOON - DAY)
+    between = recurrence.between
+    changes = iter([True])
+
+    def watched(*args: Any) -> list[datetime]:
+        times = between(*args)
+        if next(changes, False):
+            with db.engines[DIRECT].begin() as other:
+                other.execute(update(TaskSchedule).values(every_x_hours=2))
+        return times
+
+    monkeypatch.setattr(recurrence, "between", watched)
+    assert len(backfill(schedule, NOON - 4 * HOUR, NOON)) == 2
 
 
 def test_a_backfill_of_cron_may_reach_behind_the_schedules_creation(app: Flask) -> None:

@@ -1,8 +1,10 @@
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import pytest
 
+from scheduler_app import recurrence
 from scheduler_app.recurrence import InvalidRule, Rule, between, check, interval, latest, next_after, upcoming, zone
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
@@ -291,3 +293,11 @@ def test_a_month_of_missed_minutes_is_counted_in_bounded_time() -> None:
     started = time.process_time()
     assert latest(rule, NOW, NOW + 31 * DAY) == (NOW + 31 * DAY, 44_640)
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("every", ["FREQ=MINUTELY", "FREQ=MINUTELY;INTERVAL=7"])
+def test_the_hours_that_a_rule_by_minutes_leaves_out_cost_a_step_each(every: str) -> None:
+    rule = Rule(rrule=f"{every};BYHOUR=2", timezone=NEW_YORK, anchor=NOW)
+    day = list(takewhile(lambda moment: moment is None or moment < NOW + DAY, recurrence._candidates(rule, NOW)))
+    assert day.count(None) < 24 + 60 + 24  # the last ones until the time after the day
+    assert len(day) - day.count(None) == len(between(rule, NOW, NOW + DAY, 100)) > 0

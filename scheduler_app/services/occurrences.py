@@ -66,8 +66,7 @@ def backfill(
     """Creates tasks for the times in [start, end) that have none."""
     if not start < end <= now:
         raise Invalid("Backfill is for a stretch of the past.", {"json": {"end": ["After start, not in the future."]}})
-    schedule = task_schedules.lock(task_schedule_id)
-    times = recurrence.between(_unbounded(schedule), start, end, MAX_BACKFILL + 1)
+    schedule, times = _locked_with_times(task_schedule_id, start, end)
     if len(times) > MAX_BACKFILL:
         message = f"At most {MAX_BACKFILL} times a call: end at {times[-1]:%Y-%m-%dT%H:%M:%SZ}, then go on from there."
         raise Invalid("That is too much at once.", {"json": {"end": [message]}})
@@ -81,6 +80,19 @@ def backfill(
     db.session.commit()
     dispatch.publish(created)
     return tasks
+
+
+def _locked_with_times(
+    task_schedule_id: int, start: datetime, end: datetime
+) -> tuple[TaskSchedule, Sequence[datetime]]:
+    """The times are computed before the lock is taken: a rule that seldom matches takes seconds, and others wait."""
+    while True:
+        rule = _unbounded(task_schedules.get(task_schedule_id))
+        db.session.rollback()
+        times = recurrence.between(rule, start, end, MAX_BACKFILL + 1)
+        schedule = task_schedules.lock(task_schedule_id)
+        if _unbounded(schedule) == rule:
+            return schedule, times
 
 
 def _unbounded(schedule: TaskSchedule) -> Rule:
