@@ -22,6 +22,12 @@ class QuerySchema(RequestSchema):
     """The parameters after the `?` of a URL."""
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_text(self, data: Any, original: Any, **_: Any) -> None:
+        """PostgreSQL's text cannot hold NUL."""
+        if wrong := [name for name in self.load_fields if any("\0" in value for value in original.getlist(name))]:
+            raise ValidationError({name: ["Must not contain NUL."] for name in wrong})
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_given_once(self, data: Any, original: Any, **_: Any) -> None:
         fields = self.load_fields.items()
         single = [name for name, field in fields if not getattr(field, "is_multiple", False)]
