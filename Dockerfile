@@ -2,8 +2,8 @@
 FROM python:3.13-slim AS build
 WORKDIR /app
 RUN python -m venv /venv
-COPY requirements.txt .
-RUN /venv/bin/pip install --no-cache-dir --requirement requirements.txt
+COPY requirements.lock .
+RUN /venv/bin/pip install --no-cache-dir --require-hashes --requirement requirements.lock
 COPY . .
 # Readable for the user below, whatever the umask of the clone; compiled, because that user writes nothing.
 RUN chmod -R a+rX . && python -m compileall -q .

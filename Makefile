@@ -3,12 +3,14 @@
 
 PYTHON ?= python3
 VENV := .venv/bin
-# The compose file refuses to be read without these two.
-COMPOSE_SECRETS := POSTGRES_PASSWORD=unused-for-checks BACKBEAT_API_KEY=unused-for-checks
+# The compose file refuses to be read without these.
+COMPOSE_SECRETS := POSTGRES_PASSWORD=unused VALKEY_PASSWORD=unused BACKBEAT_API_KEY=unused-for-checks
 
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 
-.PHONY: help run test lint hooks bench clean
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: help run test lint hooks bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -28,23 +30,28 @@ hooks: .venv/installed-dev ## git hooks: linters and types on commit, tests on p
 bench: .venv/installed-dev .venv-bench/installed ## run the benchmarks; ARGS="--only drain,accept --quick" for a part
 	@$(VENV)/python -m benchmarks $(ARGS)
 
+lock: .venv/installed-dev ## pin again, with hashes, what the requirements bring in
+	@for name in requirements requirements-dev requirements-bench; do \
+		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
+			--custom-compile-command "make lock" --output-file $$name.lock $$name.txt || exit; done
+
 clean: ## remove the virtual environment and caches; data stays
 	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.venv/installed: requirements.txt | .venv/bin/pip
-	@echo "Installing requirements.txt"
-	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+.venv/installed: requirements.lock | .venv/bin/pip
+	@echo "Installing requirements.lock"
+	@$(PIP) -r requirements.lock
 	@touch $@
 
-.venv/installed-dev: requirements-dev.txt .venv/installed
-	@echo "Installing requirements-dev.txt"
-	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+.venv/installed-dev: requirements-dev.lock .venv/installed
+	@echo "Installing requirements-dev.lock"
+	@$(PIP) -r requirements-dev.lock
 	@touch $@
 
-.venv-bench/installed: requirements-bench.txt | .venv/bin/pip
-	@echo "Installing requirements-bench.txt"
+.venv-bench/installed: requirements-bench.lock | .venv/bin/pip
+	@echo "Installing requirements-bench.lock"
 	@test -x .venv-bench/bin/pip || $(VENV)/python -m venv .venv-bench
-	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@$(subst .venv,.venv-bench,$(PIP)) -r requirements-bench.lock
 	@touch $@
 
 .venv/bin/pip:

@@ -228,7 +228,7 @@ def test_a_long_path_of_data_gets_a_socket_elsewhere(tmp_path: Path) -> None:
 def test_make_names_what_python_lacks(tmp_path: Path, python: str, message: str) -> None:
     folder = tmp_path / "a folder"
     folder.mkdir()
-    for name in ("Makefile", "requirements.txt"):
+    for name in ("Makefile", "requirements.lock"):
         shutil.copy(ROOT / name, folder)
     (folder / "python").write_text(f"#!/bin/sh\n{python}\n")
     (folder / "python").chmod(0o755)
