@@ -89,7 +89,8 @@ def test_the_servers_are_reached_by_our_processes_only_and_with_a_password(tmp_p
     [shell, option, script] = config["valkey"]["command"]
     ours = f"{get_binary_path()} - --port 0 --unixsocket socket"
     command = [shell, option, script.replace("$$", "$").replace("valkey-server -", ours)]
-    with subprocess.Popen(command, cwd=tmp_path, env=os.environ | config["valkey"]["environment"], stdout=subprocess.DEVNULL) as server:
+    environ = os.environ | config["valkey"]["environment"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL) as server:
         try:
             eventually((tmp_path / "socket").exists)
             path = str(tmp_path / "socket")
