@@ -1,5 +1,7 @@
 """Backbeat: prioritised tasks and recurring schedules over HTTP. This file only wires the parts."""
 
+from functools import partial
+
 from flask import Flask
 
 from scheduler_app import database, operations, outgoing
@@ -8,6 +10,7 @@ from scheduler_app.broker import PriorityBroker, WorkerBroker
 from scheduler_app.command_line import keys_cli
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db, migrate
+from scheduler_app.services import pauses
 
 
 def create_app(settings: Settings, *, worker: bool = False) -> Flask:
@@ -15,7 +18,9 @@ def create_app(settings: Settings, *, worker: bool = False) -> Flask:
     app.cli.add_command(keys_cli)
     app.extensions["backbeat.settings"] = settings
     broker = WorkerBroker if worker else PriorityBroker
-    app.extensions["backbeat.broker"] = broker(settings.redis_url, weights=settings.priority_weights)
+    app.extensions["backbeat.broker"] = broker(
+        settings.redis_url, weights=settings.priority_weights, ask_paused=partial(pauses.ask, app)
+    )
     app.config.update(
         SQLALCHEMY_DATABASE_URI=settings.database_url,
         SQLALCHEMY_BINDS={database.DIRECT: database.direct_options(settings)},

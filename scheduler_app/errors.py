@@ -58,6 +58,13 @@ class TaskScheduleNotFound(BackbeatError):
         super().__init__(f"There is no task schedule {task_schedule_id}.")
 
 
+class PriorityNotFound(BackbeatError):
+    status = HTTPStatus.NOT_FOUND
+
+    def __init__(self, priority: int) -> None:
+        super().__init__(f"There is no priority {priority}.")
+
+
 class KeyNotFound(BackbeatError):
     status = HTTPStatus.NOT_FOUND
 

@@ -230,6 +230,17 @@ class Worker(Base):
     clock_offset: Mapped[float | None] = mapped_column(Float)  # seconds that its own clock is ahead of the database's
 
 
+class PausedPriority(Base):
+    """A priority of which no task begins until it is resumed."""
+
+    __tablename__ = "paused_priority"
+
+    priority: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    note: Mapped[str | None] = mapped_column(String(500))  # why, for people
+    paused_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    paused_by: Mapped[str | None] = mapped_column(String(64))  # name of the key
+
+
 class IdempotencyKey(Base):
     """The answer to a request with an Idempotency-Key, so that a repeated request gets the same answer."""
 

@@ -105,7 +105,7 @@ def test_a_thousand_messages_are_one_round_trip(broker: WorkerBroker, valkey: Va
     assert commands["cmdstat_evalsha"]["calls"] == 1
     assert commands["cmdstat_publish"]["calls"] == 1
     assert set(commands) == {
-        f"cmdstat_{name}" for name in ("evalsha", "hsetnx", "rpush", "publish", "config|resetstat")
+        f"cmdstat_{name}" for name in ("evalsha", "smembers", "hsetnx", "rpush", "publish", "config|resetstat")
     }
 
 
@@ -166,6 +166,26 @@ def test_a_level_that_was_busy_alone_owes_no_more_than_one_stride(broker: Worker
     shares(broker, pulls=1500)
     fill(broker, 2000, [0])
     assert shares(broker, pulls=1026)["tasks.p9"] == pytest.approx(2, abs=1)
+
+
+def test_a_paused_level_gives_nothing_and_earns_no_credit(broker: WorkerBroker) -> None:
+    fill(broker, 3000, [0, 1])
+    broker.pauses.copy(["tasks.p1"])
+    assert shares(broker, pulls=1000) == {"tasks.p0": 1000}
+    broker.pauses.copy([])
+    assert shares(broker, pulls=768)["tasks.p1"] == pytest.approx(256, abs=2)
+
+
+def test_a_pause_reaches_a_worker_that_pulls_next_whatever_redis_has_lost(valkey: Valkey) -> None:
+    asked: list[list[str] | None] = [["tasks.p5"], None, []]
+    broker = WorkerBroker(valkey.url, ask_paused=lambda: asked.pop(0))
+    valkey.client.flushall()
+    broker.publish(deliveries(1))
+    assert pull(broker, 1) == [], "paused"
+    valkey.client.delete("dramatiq:__paused__")
+    assert pull(broker, 1) == [], "not known"
+    assert len(pull(broker, 1)) == 1, "not paused"
+    assert asked == []
 
 
 def test_changed_weights_count_at_once(broker: WorkerBroker, valkey: Valkey) -> None:

@@ -22,7 +22,8 @@ FUNCTIONS = {
     "task_schedules": "create_schedule list_schedules get_schedule change_schedule delete_schedule pause_schedule"
     " resume_schedule trigger_schedule backfill_schedule list_upcoming_times preview_rule",
     "operations": "list_operations",
-    "workers": "list_workers list_queues",
+    "workers": "list_workers",
+    "queues": "list_queues pause_queue resume_queue purge_queue",
     "health": "check_liveness check_readiness",
     "metrics": "read_metrics",
 }

@@ -16,7 +16,7 @@ from scheduler_app.extensions import db
 from tests.support.processes import Process, eventually
 from tests.support.servers import Valkey
 
-HARMLESS = {"scheduler", "workers", "clocks"}  # requests are answered without them
+HARMLESS = {"scheduler", "workers", "clocks", "priorities"}  # requests are answered without them
 NO_ANSWER = "does not answer (OperationalError)"
 
 

@@ -94,7 +94,16 @@ def test_every_call_has_a_name_of_its_own_and_a_description(spec: dict[str, Any]
 
 def test_every_field_of_an_answer_is_required_but_those_that_may_be_missing(spec: dict[str, Any]) -> None:
     optional = {"BatchOut": {"errors"}, "Problem": {"errors"}}
-    optional["WaitingForOut"] = {"operation", "run_at", "queue", "priority", "ahead", "more_urgent"}
+    optional["WaitingForOut"] = {
+        "operation",
+        "run_at",
+        "queue",
+        "priority",
+        "ahead",
+        "more_urgent",
+        "note",
+        "paused_at",
+    }
     requests = set(re.findall(r"#/components/schemas/(\w+)", json.dumps([bodies(spec)])))
     answers = spec["components"]["schemas"].keys() - requests
     assert {"TaskOut", "TaskScheduleDetailOut", "WorkerOut", "Problem"} <= answers

@@ -10,7 +10,7 @@ from werkzeug.routing import BaseConverter, IntegerConverter
 
 from scheduler_app import database, errors
 from scheduler_app.access import open_to_all, register_guard
-from scheduler_app.api import health, keys, metrics, operations, swagger, task_schedules, tasks, workers
+from scheduler_app.api import health, keys, metrics, operations, queues, swagger, task_schedules, tasks, workers
 from scheduler_app.api.admission import register_admission
 from scheduler_app.api.problems import ErrorAnswers, register_responses
 from scheduler_app.api.task_examples import TaskExamples
@@ -41,6 +41,10 @@ class Id(IntegerConverter):
     """At most 18 digits, which every database can hold. A longer number is answered with 404."""
 
     regex = r"\d{1,18}"
+
+
+class Priority(Id):
+    """The service says that there is no other than 0 to 9."""
 
 
 class KeyName(BaseConverter):
@@ -85,11 +89,12 @@ def register_api(app: Flask) -> None:
         OPENAPI_JSON_PATH="openapi.json",
         API_SPEC_OPTIONS={"info": INFO, "servers": [SERVER]} | SECURITY,
     )
-    app.url_map.converters |= {"id": Id, "key_name": KeyName}
+    app.url_map.converters |= {"id": Id, "priority": Priority, "key_name": KeyName}
     api = Api(app, spec_kwargs={"extra_plugins": [ErrorAnswers(app), TaskExamples(port=settings.port)]})
     api.register_converter(Id, lambda converter: {"type": "integer", "minimum": 1})
+    api.register_converter(Priority, lambda converter: {"type": "integer", "minimum": 0, "maximum": 9})
     api.register_converter(KeyName, lambda converter: {"type": "string", "pattern": f"^{KEY_NAME}$"})
-    for resource in (tasks, task_schedules, operations, workers, health, metrics, keys):
+    for resource in (tasks, task_schedules, operations, workers, queues, health, metrics, keys):
         api.register_blueprint(resource.blp)
     app.register_blueprint(swagger.blp)
     views: Mapping[str, Callable[..., Any]] = app.view_functions

@@ -111,6 +111,23 @@ WORKER: Example = {
     "running": [RUNNING],
 }
 
+PAUSED_PRIORITY: Example = {
+    "priority": 7,
+    "paused": True,
+    "pause_note": "the partner's API is down",
+    "paused_at": "2030-07-01T04:30:00Z",
+    "paused_by": "ops",
+}
+QUEUE: Example = PAUSED_PRIORITY | {
+    "queue": "tasks.p7",
+    "weight": 4,
+    "waiting": 120,
+    "oldest_waiting_seconds": 34.5,
+    "running": 0,
+    "retrying": 2,
+    "dead_letters": 1,
+}
+
 KEY: Example = {
     "name": "shop",
     "key_id": "0a1b2c3d4e5f",

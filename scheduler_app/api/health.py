@@ -21,14 +21,17 @@ class Readiness(AnswerSchema):
     status = fields.String(
         metadata={
             "enum": ["ok", "degraded", "unavailable"],
-            "description": "Degraded: requests are answered, but no scheduler scans, no worker runs or a clock is off.",
+            "description": "Degraded: requests are answered, but no scheduler scans, no worker runs, a clock is off or"
+            " a priority is paused.",
             "example": "ok",
         }
     )
     checks = fields.Dict(
         metadata={
             "description": "One entry per part: `ok`, or what is wrong with it.",
-            "example": dict.fromkeys(("database", "broker", "migrations", "scheduler", "workers", "clocks"), "ok"),
+            "example": dict.fromkeys(
+                ("database", "broker", "migrations", "scheduler", "workers", "clocks", "priorities"), "ok"
+            ),
         }
     )
 
@@ -56,7 +59,7 @@ def check_readiness() -> ResponseReturnValue:
     checks = health.checks()
     wrong = {name for name, outcome in checks.items() if outcome != "ok"}
     # A silent scheduler is no reason to send requests elsewhere: a task accepted now runs once a scheduler is back.
-    # Nor are missing workers, for the same reason, nor a wrong clock: no decision depends on it.
-    if wrong - {"scheduler", "workers", "clocks"}:
+    # Nor are missing workers or a paused priority, for the same reason, nor a wrong clock: no decision depends on it.
+    if wrong - {"scheduler", "workers", "clocks", "priorities"}:
         return {"status": "unavailable", "checks": checks}, 503
     return {"status": "degraded" if wrong else "ok", "checks": checks}

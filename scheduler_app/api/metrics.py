@@ -22,6 +22,7 @@ QUEUE_FIGURES = {
     "running": "Tasks that are running now.",
     "retrying": "Tasks that wait for their next attempt.",
     "dead_letters": "Tasks that ended in ERROR.",
+    "paused": "1 while the priority is paused.",
 }
 
 blp = Blueprint("metrics", __name__, description="For monitoring.")

@@ -51,6 +51,7 @@ class FairQueue(Queue[Any]):
         self.fetching = False  # whether one of them is asking Redis
         self.more = True  # whether Redis may have more messages than were fetched
         self.next_poll = 0.0
+        self.pauses = 0  # of a queue, of which this process has been told
         self.taken_at = 0.0
         self.thread = threading.local()  # started_at: when it got its item; reserved: the item that it gets next
         self.task_time = 1.0  # seconds that recent tasks took
@@ -59,6 +60,7 @@ class FairQueue(Queue[Any]):
             broker.namespace,
             on_connect=self.doubt,
             on_publish=self.wake,
+            on_pause=self.pause,
             on_tick=self.tidy,
         )
 
@@ -86,6 +88,12 @@ class FairQueue(Queue[Any]):
         with self.not_empty:
             self.more = True
             self.not_empty.notify()
+
+    def pause(self) -> None:
+        """A queue was paused. What was fetched ahead goes back: some of it may be from that queue."""
+        self.pauses += 1
+        self.give_back()
+        self.wake()  # what goes back and is not paused is fetched again
 
     def doubt(self) -> None:
         """Call this when Redis may have been restarted, and may have lost its last second of writes."""
@@ -156,13 +164,13 @@ class FairQueue(Queue[Any]):
     def _fetch(self) -> None:
         # The flag is cleared before Redis is asked, so that a wake-up in the meantime is not lost.
         self.fetching, self.more = True, False
-        wanted = self.idle + self._ahead()
+        wanted, pauses = self.idle + self._ahead(), self.pauses
         self.mutex.release()
         try:
             messages = self._pull(wanted)
             for message in messages:
                 self.consumers[message.queue_name].handle_message(message)  # puts it here
-            if self.closed:
+            if self.closed or self.pauses != pauses:
                 self.give_back()
         finally:
             self.mutex.acquire()
@@ -205,12 +213,13 @@ class FairQueue(Queue[Any]):
         return message
 
     def _settle_doubts(self) -> None:
-        """Gives back messages that Redis counts as ours but no thread here has.
+        """Makes up for what Redis may have lost. Gives back messages that it counts as ours but no thread here has.
 
         Their pull was carried out but its reply was lost, or their acknowledgement was lost.
         """
         self.books.in_doubt = False
         self.broker.ping()  # once Redis answers this, it has also carried out any pull that had timed out here
+        self.broker.pauses.renew()  # a restarted Redis may have an old copy
         for queue_name in self.consumers:
             # The held messages are read last: a message that is pulled in between is held, so it is not given back.
             # One that is acknowledged in between is no longer in the ack set, so requeue leaves it alone.

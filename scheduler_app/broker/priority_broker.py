@@ -16,6 +16,7 @@ from scheduler_app.broker.connection import batches, connect, flat, script
 from scheduler_app.broker.delivery import Delivery, queue_name
 from scheduler_app.broker.lists import Lists
 from scheduler_app.broker.marker import Marker
+from scheduler_app.broker.pauses import Ask, Pauses
 from scheduler_app.config import PRIORITIES
 
 ANY_OPERATION = "*"  # name of the actor, if declared, that gets the messages for operations without an actor
@@ -47,6 +48,7 @@ class PriorityBroker(RedisBroker):
         *,
         weights: Sequence[float] = DEFAULT_WEIGHTS,
         heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
+        ask_paused: Ask = tuple,
     ) -> None:
         client = connect(url, retries=1, timeout=LONG)
         super().__init__(client=client, middleware=[], heartbeat_timeout=heartbeat_timeout)  # type: ignore[no-untyped-call]
@@ -57,7 +59,8 @@ class PriorityBroker(RedisBroker):
         self._breaker = Breaker()
         self._quick = connect(url, retries=1, timeout=SHORT)  # only inside the breaker
         self._probe = connect(url, retries=1, timeout=PROBE)
-        self._publish = script(self._quick, "publish")
+        self._publish, self._discard = script(self._quick, "publish"), script(self._quick, "discard")
+        self.pauses = Pauses(self._quick, self.namespace, ask_paused, self._breaker.call)
         self._holds, self._requeue, self._nack, self._maintain = (
             script(self.client, name) for name in ("holds", "requeue", "nack", "maintain")
         )
@@ -105,15 +108,26 @@ class PriorityBroker(RedisBroker):
     ) -> list[tuple[str, str, bytes]]:
         """At most `count` messages from these queues, chosen by weight, as (queue, Redis id, message).
 
-        The same round trip acknowledges the messages in `done`, given as (queue, Redis id).
+        Paused queues give none. The same round trip acknowledges the messages in `done`, given as (queue, Redis id).
         """
         weights = flat((name, str(self.weights[name])) for name in queues)
-        arguments = [self.broker_id, str(count), str(len(queues)), *weights, *flat(done)]
-        parts = iter(self._pull(keys=[self.namespace], args=arguments))
+        arguments = [self.broker_id, str(count), str(len(queues)), *weights]
+        pulled = self._pull(keys=[self.namespace], args=[*arguments, *flat(done)])
+        if pulled is None and self.pauses.renew():  # Redis has lost the copy of the pauses
+            pulled = self._pull(keys=[self.namespace], args=arguments)
+        parts = iter(pulled or ())
         return [
             (name.decode(), message_id.decode(), data)
             for name, message_id, data in zip(parts, parts, parts, strict=True)
         ]
+
+    def discard(self, priority: int, ids: Iterable[str]) -> int:
+        """Deletes waiting messages whose tasks wait no longer, if they are near the head. Returns how many."""
+        deleted = 0
+        for batch in batches(ids):
+            with self._breaker.call():
+                deleted += int(self._discard(keys=[self.namespace], args=[queue_name(priority), MAX_AHEAD, *batch]))
+        return deleted
 
     def requeue(self, queue_name: str, *ids: str) -> None:
         """Gives back what this process has pulled."""

@@ -1,20 +1,25 @@
 -- publish(KEYS = {namespace}, ARGV = {queue, id, message, queue, id, message, ...}) -> how many were new
 --
--- Puts messages into Dramatiq's keys and wakes the workers. A message that is still there is left alone. Its id stays
+-- Puts messages into Dramatiq's keys and wakes the workers, unless the queue is paused. A message that is still there is left alone. Its id stays
 -- in $namespace:$queue.msgs from now until the message is acknowledged, also while a worker has it.
 
 local namespace = KEYS[1]
-local new = 0
+local new, wake = 0, false
+local paused = {}
+for _, queue in ipairs(redis.call('smembers', namespace .. ':__paused__')) do
+  paused[queue] = true
+end
 
 for i = 1, #ARGV, 3 do
   local list, id, message = namespace .. ':' .. ARGV[i], ARGV[i + 1], ARGV[i + 2]
   if redis.call('hsetnx', list .. '.msgs', id, message) == 1 then
     redis.call('rpush', list, id)
     new = new + 1
+    wake = wake or not paused[ARGV[i]]
   end
 end
 
-if new > 0 then
+if wake then
   redis.call('publish', namespace .. ':__wake_up__', new)
 end
 return new

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- pull(KEYS = {namespace}, ARGV = {worker, count, levels, queue, weight, ..., queue, id, queue, id, ...})
 --   -> {queue, id, message, queue, id, message, ...}, at most count messages
+--      or nil when messages wait and it is not known which queues are paused
 --
 -- First it renews the worker's heartbeat, by Redis' clock. Then it acknowledges the messages whose ids follow the
 -- levels, exactly as Dramatiq's own ack would.
@@ -11,6 +12,9 @@
 --
 -- "now" is the pass of the message taken last. A queue that was empty comes back with the pass "now", so it has earned
 -- no credit. A queue never waits for more than one stride, whatever its pass was, because the weights may have changed.
+--
+-- A paused queue counts as empty. $namespace:__paused__ names the paused ones, see pauses.lua. Redis may have lost it:
+-- then nothing is pulled until it is back.
 --
 -- A pulled message goes to the worker's ack sets, exactly as Dramatiq's own fetch would put it there. An id without a
 -- message is a sign of a loss. Then our marker is deleted, so that resync looks at once for what is missing.
@@ -30,14 +34,22 @@ for i = first_done, #ARGV, 2 do
   end
 end
 
-local levels, fields = {}, {'now'}
+local levels, fields, any = {}, {'now'}, false
+local paused = redis.call('smembers', namespace .. ':__paused__')
+for i, queue in ipairs(paused) do
+  paused[queue] = true
+end
 for i = first_queue, first_done - 1, 2 do
   local queue = ARGV[i]
   local waiting = redis.call('llen', namespace .. ':' .. queue)
-  if waiting > 0 then
+  any = any or waiting > 0
+  if waiting > 0 and not paused[queue] then
     levels[#levels + 1] = {queue = queue, waiting = waiting, stride = 1 / tonumber(ARGV[i + 1])}
     fields[#fields + 1] = queue
   end
+end
+if any and #paused == 0 then
+  return nil
 end
 if #levels == 0 then
   return {}

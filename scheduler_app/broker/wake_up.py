@@ -17,6 +17,7 @@ class WakeUp(threading.Thread):
 
     on_connect   when it has subscribed, at first and after each lost connection: it may have missed wake-ups before,
     on_publish   for each wake-up,
+    on_pause     when a queue is paused,
     on_tick      about every second, and after each of the others.
     """
 
@@ -27,6 +28,7 @@ class WakeUp(threading.Thread):
         *,
         on_connect: Callable[[], None],
         on_publish: Callable[[], None],
+        on_pause: Callable[[], None],
         on_tick: Callable[[], None],
     ) -> None:
         super().__init__(name="wake-up", daemon=True)
@@ -34,6 +36,7 @@ class WakeUp(threading.Thread):
         self.channel = f"{namespace}:__wake_up__"
         self.on_connect = on_connect
         self.on_publish = on_publish
+        self.on_pause = on_pause
         self.on_tick = on_tick
         self.stopped = threading.Event()
 
@@ -57,6 +60,8 @@ class WakeUp(threading.Thread):
                 message = subscription.get_message(timeout=TICK)
                 if message and message["type"] == "subscribe":
                     self.on_connect()
+                elif message and message["data"] == b"paused":
+                    self.on_pause()
                 elif message:
                     self.on_publish()
                 self.on_tick()

@@ -197,7 +197,8 @@ class WaitingForOut(AnswerSchema):
         metadata={
             "enum": [reason.value for reason in WaitingFor],
             "description": "`operation`: a worker took it and does not know its operation. It waits for one that does,"
-            " for a day at most. `time`: its `run_at` has not come. `redis`: it is due, and Redis does not answer."
+            " for a day at most. `time`: its `run_at` has not come. `paused`: it is due, and its priority is paused."
+            " `redis`: it is due, and Redis does not answer."
             " `relay`: it is due, and the scheduler has yet to send it to Redis. `worker`: no living worker takes tasks"
             " from its `queue`. `turn`: others come before it, or all workers are busy.",
             "example": "turn",
@@ -208,7 +209,12 @@ class WaitingForOut(AnswerSchema):
         metadata={"optional": True, "description": "With `operation`.", "example": "http_request"}
     )
     queue = fields.String(metadata={"optional": True, "description": "With `worker`.", "example": "tasks.p5"})
-    priority = fields.Integer(metadata={"optional": True, "description": "With `turn`.", "example": 5})
+    priority = fields.Integer(metadata={"optional": True, "description": "With `paused` and `turn`.", "example": 5})
+    note = fields.String(
+        allow_none=True,
+        metadata={"optional": True, "description": "With `paused`: why.", "example": "the partner's API is down"},
+    )
+    paused_at = Time(metadata={"optional": True, "description": "With `paused`."})
     ahead = fields.Integer(
         metadata={
             "optional": True,

@@ -34,10 +34,21 @@ class WorkerOut(AnswerSchema):
     running = fields.List(fields.Nested(RunningOut))
 
 
-class QueueOut(AnswerSchema):
-    """The state of one priority's queue."""
+class PauseOut(AnswerSchema):
+    """Whether a priority is paused."""
 
     priority = fields.Integer(metadata={"example": 5})
+    paused = fields.Boolean(metadata={"description": "Whether none of its tasks begins.", "example": True})
+    pause_note = fields.String(
+        allow_none=True, metadata={"description": "Why it is paused.", "example": "the partner's API is down"}
+    )
+    paused_at = Time(allow_none=True)
+    paused_by = fields.String(allow_none=True, metadata={"description": "The key that paused it.", "example": "ops"})
+
+
+class QueueOut(PauseOut):
+    """The state of one priority's queue."""
+
     queue = fields.String(metadata={"example": "tasks.p5"})
     weight = fields.Float(
         metadata={
@@ -52,3 +63,15 @@ class QueueOut(AnswerSchema):
     running = fields.Integer(metadata={"example": 8})
     retrying = fields.Integer(metadata={"description": "Failed, and waiting for their next attempt.", "example": 2})
     dead_letters = fields.Integer(metadata={"description": "In ERROR: see `GET /tasks/?status=ERROR`.", "example": 1})
+
+
+class PurgedOut(AnswerSchema):
+    """What a purge did."""
+
+    cancelled = fields.Integer(metadata={"example": 1000})
+    remaining = fields.Integer(
+        metadata={
+            "description": "How many still wait; 10,000 means that many or more. Call again.",
+            "example": 0,
+        }
+    )

@@ -24,7 +24,7 @@ from scheduler_app import database
 from scheduler_app.database import deadline, failures
 from scheduler_app.extensions import broker, db
 from scheduler_app.models import IdempotencyKey, Worker
-from scheduler_app.services import clocks, schedulers, workers
+from scheduler_app.services import clocks, pauses, schedulers, workers
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +145,12 @@ def _workers() -> str:
     return "ok" if living else "none is running"
 
 
+def _priorities() -> str:
+    # Without the note: anybody may read this.
+    paused = [f"{row.priority} since {row.paused_at:%Y-%m-%dT%H:%M:%SZ}" for row in pauses.find().values()]
+    return f"paused: {', '.join(paused)}" if paused else "ok"
+
+
 def _clocks() -> str:
     wrong = [
         f"{kind} {pid} on {host} is {database.describe_offset(offset)} it"
@@ -166,4 +172,5 @@ PARTS: dict[str, Check] = {
     "scheduler": _scheduler,
     "workers": _workers,
     "clocks": _clocks,
+    "priorities": _priorities,
 }

@@ -1,5 +1,6 @@
 """The state of the queue of each priority."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -7,13 +8,14 @@ from sqlalchemy import func, select
 
 from scheduler_app.config import PRIORITIES
 from scheduler_app.extensions import broker, db, settings
-from scheduler_app.models import Status, Task
+from scheduler_app.models import PausedPriority, Status, Task
+from scheduler_app.services import pauses
 
 
 def find(*, now: datetime) -> list[dict[str, Any]]:
     """One row per priority, the most urgent first. Raises RedisError."""
     waiting, oldest = broker.waiting(), _oldest_run_at(broker.heads())
-    counted = _counts()
+    counted, paused = _counts(), pauses.find()
     return [
         {
             "priority": priority,
@@ -24,9 +26,21 @@ def find(*, now: datetime) -> list[dict[str, Any]]:
             "running": counted.get((priority, Status.STARTED), 0),
             "retrying": counted.get((priority, Status.RETRYING), 0),
             "dead_letters": counted.get((priority, Status.ERROR), 0),
+            **pause_of(priority, paused),
         }
         for priority, name in zip(PRIORITIES, broker.weights, strict=True)
     ]
+
+
+def pause_of(priority: int, paused: Mapping[int, PausedPriority]) -> dict[str, Any]:
+    """Whether the priority is paused, and why, since when and by whom, as answers show it."""
+    row = paused.get(priority)
+    return {
+        "paused": row is not None,
+        "pause_note": row and row.note,
+        "paused_at": row and row.paused_at,
+        "paused_by": row and row.paused_by,
+    }
 
 
 def _age(run_at: datetime | None, now: datetime) -> float | None:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from scheduler_app.broker import message_id, queue_name
 from scheduler_app.extensions import broker, db
-from scheduler_app.models import WAITING, Task, Worker
+from scheduler_app.models import WAITING, PausedPriority, Task, Worker
 
 
 class WaitingFor(StrEnum):
@@ -17,6 +17,7 @@ class WaitingFor(StrEnum):
 
     OPERATION = "operation"  # a worker took it and does not know its operation
     TIME = "time"  # its run_at has not come
+    PAUSED = "paused"  # it is due, and its priority is paused
     REDIS = "redis"  # it is due, and Redis does not answer
     RELAY = "relay"  # it is due, and the scheduler has yet to send it to Redis
     WORKER = "worker"  # no living worker takes tasks from its queue
@@ -31,6 +32,9 @@ def reason(task: Task, *, now: datetime) -> dict[str, Any] | None:
         return {"reason": WaitingFor.OPERATION, "operation": task.operation, "run_at": task.run_at}
     if task.run_at > now:
         return {"reason": WaitingFor.TIME, "run_at": task.run_at}
+    if pause := db.session.get(PausedPriority, task.priority):
+        note = {"note": pause.note, "paused_at": pause.paused_at}
+        return {"reason": WaitingFor.PAUSED, "priority": task.priority, **note}
     try:
         place = broker.place(task.priority, message_id(task.task_id, task.claims))
     except RedisError:
