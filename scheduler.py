@@ -19,7 +19,7 @@ from scheduler_app import create_app, database, logs
 from scheduler_app.config import Settings
 from scheduler_app.database import failures
 from scheduler_app.extensions import broker
-from scheduler_app.services import dispatch, firing, pauses, retention, schedulers
+from scheduler_app.services import depths, dispatch, firing, history, pauses, retention, schedulers
 from scheduler_app.services.workers import Reaper
 
 log = logging.getLogger("scheduler")
@@ -81,6 +81,8 @@ def duties(scan_interval: float) -> list[tuple[Duty, float]]:
         (Reaper().reap, 1.0),
         (pauses.renew, 1.0),
         (maintain, 2.0),
+        (history.roll_up, 10.0),
+        (depths.sample, 10.0),
         (recheck, 600.0),
     ]
     return [*((scan, scan_interval) for scan in scans), *others]

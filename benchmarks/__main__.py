@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from benchmarks import accept, drain, growth, idle, listing, memory, post, priority, publish, sqlite
+from benchmarks import accept, drain, growth, history, idle, listing, memory, post, priority, publish, sqlite
 from benchmarks.harness import PEERS_PYTHON, Options, Servers, progress
 from benchmarks.table import HEAD, Row, machine
 
@@ -20,6 +20,7 @@ WORKS: dict[str, Work] = {
     "publish": publish.run,
     "sqlite": sqlite.run,
     "growth": growth.run,
+    "history": history.run,
     "memory": memory.run,
     "listing": listing.run,
 }

@@ -147,6 +147,47 @@ class Failure(Base):
     failed_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 
+ALL = ("", -1)  # operation and priority in the rows of History that stand for all
+
+
+class History(Base):
+    """How many tasks came in or ended in one span of time, by operation, priority and status."""
+
+    __tablename__ = "history"
+
+    span: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)  # its length in seconds
+    begins_at: Mapped[datetime] = mapped_column(UTCDateTime, primary_key=True)
+    operation: Mapped[str] = mapped_column(String(64), primary_key=True)
+    priority: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    status: Mapped[str] = mapped_column(String(9), primary_key=True)  # the final one; CREATED for those that came in
+    tasks: Mapped[int] = mapped_column(Integer)  # how many
+    waiting: Mapped[dict[str, int]] = mapped_column(Json)  # how many waited so long, by number of the bucket
+    running: Mapped[dict[str, int]] = mapped_column(Json)  # how many ran so long, by number of the bucket
+
+
+class HistoryMark(Base):
+    """How far the history has counted. There is one row."""
+
+    __tablename__ = "history_mark"
+
+    mark_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    finished_to: Mapped[datetime] = mapped_column(UTCDateTime)  # all tasks that ended before are counted
+    task_id: Mapped[int] = mapped_column(ID)  # the last task that is counted as created
+
+
+class Depth(Base):
+    """The most that waited and ran at one priority in one span of time, as seen every few seconds."""
+
+    __tablename__ = "history_depth"
+
+    span: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)  # its length in seconds
+    begins_at: Mapped[datetime] = mapped_column(UTCDateTime, primary_key=True)
+    priority: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    waiting: Mapped[int] = mapped_column(Integer)
+    running: Mapped[int] = mapped_column(Integer)
+    oldest_seconds: Mapped[float] = mapped_column(Float)  # for which the first of them had been due
+
+
 class Overlap(StrEnum):
     """What a schedule does at its time when a task of it has not finished."""
 

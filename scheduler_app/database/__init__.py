@@ -3,12 +3,16 @@
 from scheduler_app.database.cursors import ThreadCursors
 from scheduler_app.database.engines import DIRECT, direct_options, engine_options, prepare
 from scheduler_app.database.rows import as_table, insert, parameters, sqlite_time
+from scheduler_app.database.settled import settled
 from scheduler_app.database.shared_clock import DatabaseClock, clock, clock_offset, describe_offset, is_off
+from scheduler_app.database.tallies import BOUNDS, SLOT, tally
 from scheduler_app.database.transactions import begin_write, tried_again
 from scheduler_app.database.waits import deadline, time_left, waits
 
 __all__ = [
+    "BOUNDS",
     "DIRECT",
+    "SLOT",
     "DatabaseClock",
     "ThreadCursors",
     "as_table",
@@ -23,7 +27,9 @@ __all__ = [
     "is_off",
     "parameters",
     "prepare",
+    "settled",
     "sqlite_time",
+    "tally",
     "time_left",
     "tried_again",
     "waits",

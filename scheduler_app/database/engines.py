@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, event, make_url
 
 from scheduler_app.config import Settings
 from scheduler_app.database.connections import use_bounded_connections
+from scheduler_app.database.tallies import define_functions
 from scheduler_app.private_files import own_database
 
 DIRECT = "direct"  # name of the bind whose engine runs each statement as a transaction of its own
@@ -49,6 +50,7 @@ def _configure_sqlite(connection: SQLiteConnection, record: object, *, synchrono
     connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver
     for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+    define_functions(connection)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -10,7 +10,7 @@ from scheduler_app.database import begin_write
 from scheduler_app.errors import WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import WAITING, Status, Task, UTCDateTime
-from scheduler_app.services import audit, callers, dispatch, tasks
+from scheduler_app.services import audit, callers, dispatch, history, tasks
 from scheduler_app.services.row_locks import update_tasks
 
 CANCELLABLE = (*WAITING, Status.STARTED)
@@ -52,6 +52,7 @@ def cancel_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> li
 
 def retry(task_id: int, *, now: datetime) -> Row[Any]:
     """Sets a task in ERROR or CANCELLED back to PENDING, with no attempts counted."""
+    begin_write()
     again = _start_again([task_id], now)
     if again:
         audit.record("task.retry", task_id, now=now)
@@ -96,7 +97,8 @@ def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
 
 def _start_again(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
     """The caller commits, then publishes."""
-    statement = update_tasks(*_reached(task_ids), Task.status.in_(RETRIABLE)).values(
+    ended = history.leave(*_reached(task_ids), Task.status.in_(RETRIABLE), now=now)
+    statement = update_tasks(Task.task_id.in_(ended)).values(
         status=Status.PENDING,
         claims=Task.claims + 1,  # the task gets a new message: the old one may be about to be acknowledged
         attempts=0,

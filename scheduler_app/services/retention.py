@@ -5,8 +5,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, CursorResult, delete, select
 
+from scheduler_app.database import begin_write
 from scheduler_app.extensions import db, settings
 from scheduler_app.models import AuditEntry, IdempotencyKey, Task
+from scheduler_app.services import history
 from scheduler_app.services.idempotency import KEPT_FOR
 
 BATCH = 1_000
@@ -15,11 +17,23 @@ BATCH = 1_000
 def prune(*, now: datetime) -> int:
     """Deletes one batch of old tasks, one of old keys and one of the audit log. Returns how many rows it deleted."""
     kept = timedelta(days=settings.retention_days)
-    gone = _delete_batch(Task.task_id, Task.finished_at, Task.finished_at < now - kept)
+    gone = _delete_tasks(Task.finished_at < now - kept, now)
     gone += _delete_batch(IdempotencyKey.key, IdempotencyKey.created_at, IdempotencyKey.created_at < now - KEPT_FOR)
     audited = timedelta(days=settings.audit_days)
     gone += _delete_batch(AuditEntry.audit_id, AuditEntry.at, AuditEntry.at < now - audited)
     return gone
+
+
+def _delete_tasks(is_old: ColumnElement[bool], now: datetime) -> int:
+    batch = db.session.scalars(select(Task.task_id).where(is_old).order_by(Task.finished_at).limit(BATCH)).all()
+    db.session.rollback()
+    if not batch:
+        return 0
+    begin_write()
+    ended = history.leave(Task.task_id.in_(batch), is_old, now=now, skip_locked=True)
+    db.session.execute(delete(Task).where(Task.task_id.in_(ended)).execution_options(synchronize_session=False))
+    db.session.commit()
+    return len(ended)
 
 
 def _delete_batch(key: Any, age: Any, is_old: ColumnElement[bool]) -> int:

@@ -1,0 +1,109 @@
+"""What has come in and what has ended, added up in spans of 10 s, 1 min and 1 h.
+
+The scheduler rolls up. One row, the mark, says how far: the tasks that ended before `finished_to` are counted, and so
+are those up to `task_id` as created. Whoever counts locks the mark, so any number of schedulers count nothing twice.
+One transaction counts a bounded number of tasks. After an outage the same loop catches up.
+
+Whoever makes a finished task unfinished, or deletes it, calls `leave` before, so that it is counted first.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, cast, literal, null, or_, select
+
+from scheduler_app.database import begin_write, insert, settled, tally
+from scheduler_app.extensions import db
+from scheduler_app.models import HistoryMark, Status, Task, UTCDateTime
+from scheduler_app.services.spans import CREATED, Counted, add, forget_old
+
+BATCH = 50_000  # tasks that one transaction counts
+FIRST = {"mark_id": 1, "finished_to": datetime(1970, 1, 1, tzinfo=UTC), "task_id": 0}
+RAN = or_(Task.status.in_((Status.SUCCESS, Status.ERROR)), Task.started_at >= Task.run_at)  # in its latest attempt
+
+
+def roll_up(*, now: datetime) -> int:
+    """Counts a batch of what has ended and come in since the mark. Returns 0 once nothing is left to count now."""
+    begin_write()
+    mark = _lock_mark()
+    until = settled(now)
+    count_finished = _take_back if now < mark.finished_to else _count_finished
+    left = max(count_finished(mark, until, now), _count_created(mark, until, now))
+    if not left:
+        forget_old(now)
+    db.session.commit()
+    return left
+
+
+def leave(*conditions: ColumnElement[bool], now: datetime, skip_locked: bool = False) -> Sequence[int]:
+    """Locks the tasks that meet the conditions, and counts those of them that have ended and are not counted yet.
+
+    Returns their ids. To be called in the transaction that makes finished tasks unfinished or deletes them, before it
+    locks any task.
+    """
+    mark = _lock_mark()
+    query = select(Task.task_id, Task.finished_at).where(*conditions).order_by(Task.task_id)
+    rows = db.session.execute(query.with_for_update(skip_locked=skip_locked)).all()
+    new = [row.task_id for row in rows if row.finished_at and row.finished_at >= mark.finished_to]
+    if new:
+        add(_finished(Task.task_id.in_(new)), now=now)
+    return [row.task_id for row in rows]
+
+
+def _lock_mark() -> HistoryMark:
+    db.session.execute(insert(HistoryMark).values(FIRST).on_conflict_do_nothing())
+    return db.session.scalars(select(HistoryMark).with_for_update().execution_options(populate_existing=True)).one()
+
+
+def _count_finished(mark: HistoryMark, until: datetime, now: datetime) -> int:
+    since = mark.finished_to
+    if until <= since:
+        return 0
+    ended = Task.finished_at >= since, Task.finished_at < until
+    last = db.session.scalar(select(Task.finished_at).where(*ended).order_by(Task.finished_at).offset(BATCH).limit(1))
+    if last == since:  # more than a batch ended at one moment
+        last += timedelta.resolution
+    mark.finished_to = last or until
+    counted = _finished(Task.finished_at >= since, Task.finished_at < mark.finished_to)
+    add(counted, now=now)
+    return BATCH if last else 0
+
+
+def _take_back(mark: HistoryMark, until: datetime, now: datetime) -> int:
+    """The clock was set back: moves the mark back with it. What ended after the mark's new time is counted again later,
+    together with what ends meanwhile.
+    """
+    ended = Task.finished_at >= until, Task.finished_at < mark.finished_to
+    order = Task.finished_at.desc()
+    first = db.session.scalar(select(Task.finished_at).where(*ended).order_by(order).offset(BATCH - 1).limit(1))
+    since = first or until
+    counted = _finished(Task.finished_at >= since, Task.finished_at < mark.finished_to)
+    add(counted, now=now, sign=-1)
+    mark.finished_to = since
+    return BATCH if first else 0
+
+
+def _count_created(mark: HistoryMark, until: datetime, now: datetime) -> int:
+    # The ids of transactions that still run are higher than that of each task of the settled time.
+    query = select(Task.task_id).where(Task.task_id > mark.task_id, Task.created_at < until)
+    last = db.session.scalar(query.order_by(Task.task_id.desc()).limit(1))
+    if last is None:
+        return 0
+    since, mark.task_id = mark.task_id, min(last, mark.task_id + BATCH)
+    add(_created(Task.task_id > since, Task.task_id <= mark.task_id), now=now)
+    return BATCH if mark.task_id < last else 0
+
+
+def _finished(*conditions: ColumnElement[bool]) -> list[Counted]:
+    times = case((RAN, Task.run_at)), Task.started_at, Task.finished_at
+    return _tally(Task.status, times, *conditions)
+
+
+def _created(*conditions: ColumnElement[bool]) -> list[Counted]:
+    return _tally(literal(CREATED), (cast(null(), UTCDateTime), Task.created_at, Task.created_at), *conditions)
+
+
+def _tally(status: Any, times: tuple[Any, Any, Any], *conditions: ColumnElement[bool]) -> list[Counted]:
+    kind = Task.operation, Task.priority, status
+    return [Counted._make(row) for row in tally(kind, times[-1], times, *conditions)]

@@ -1,0 +1,236 @@
+"""The history as pages show it: what came in and ended, how long it waited and ran, by time, operation and priority."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Row, func, select
+
+from scheduler_app.config import PRIORITIES
+from scheduler_app.database import BOUNDS
+from scheduler_app.extensions import db, settings
+from scheduler_app.models import ALL, Depth, History, HistoryMark, Status
+from scheduler_app.services.spans import CREATED, SHORTEST, begin_of
+
+SLOWEST = 0.95  # the quantile that tells of the slow ones
+_APART = (History.operation != ALL[0],)  # each operation at each priority
+
+
+class Period(StrEnum):
+    """Which stretch of the past."""
+
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+class Shape(NamedTuple):
+    span: int  # seconds of the spans that are read
+    slice: int  # seconds of a slice, which takes several spans together
+    slices: int
+
+
+SHAPES = {
+    Period.HOUR: Shape(60, 60, 60),
+    Period.DAY: Shape(60, 900, 96),
+    Period.MONTH: Shape(3600, 21_600, 120),
+}
+
+
+class Totals:
+    """So many tasks, however they came in or ended."""
+
+    def __init__(self) -> None:
+        self.by_status: Counter[str] = Counter()
+        self.waiting: Counter[int] = Counter()  # by bucket
+        self.running: Counter[int] = Counter()
+
+    def add(self, row: Row[Any]) -> None:
+        self.by_status[row.status] += row.tasks
+        self.waiting.update({int(number): count for number, count in row.waiting.items()})
+        self.running.update({int(number): count for number, count in row.running.items()})
+
+    @property
+    def finished(self) -> int:
+        return self.by_status.total() - self.by_status[CREATED]
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "created": self.by_status[CREATED],
+            "finished": self.finished,
+            "failed": self.by_status[Status.ERROR],
+            "cancelled": self.by_status[Status.CANCELLED],
+            "waiting_p50": quantile(self.waiting, 0.5),
+            "waiting_p95": quantile(self.waiting, SLOWEST),
+            "running_p50": quantile(self.running, 0.5),
+            "running_p95": quantile(self.running, SLOWEST),
+        }
+
+    def failed_share(self) -> float | None:
+        ran = self.by_status[Status.SUCCESS] + self.by_status[Status.ERROR]
+        return self.by_status[Status.ERROR] / ran if ran else None
+
+
+def series(
+    period: Period, *, now: datetime, operation: str | None = None, priority: int | None = None
+) -> list[dict[str, Any]]:
+    """The figures of each slice of the period, oldest first. `complete` is False for a slice that is still counted."""
+    shape, to = SHAPES[period], _counted_to()
+    slices: defaultdict[datetime, Totals] = defaultdict(Totals)
+    for row in _rows(period, now, _only(operation, priority)):
+        slices[begin_of(row.begins_at, shape.slice)].add(row)
+    return [
+        {
+            "begins_at": begin,
+            "seconds": shape.slice,
+            **slices[begin].figures(),
+            "complete": begin + timedelta(seconds=shape.slice) <= to,
+        }
+        for begin in _begins(period, now)
+    ]
+
+
+def totals(
+    period: Period, *, now: datetime, operation: str | None = None, priority: int | None = None
+) -> dict[str, Any]:
+    """The figures of the whole period."""
+    found = Totals()
+    for row in _rows(period, now, _only(operation, priority)):
+        found.add(row)
+    return found.figures()
+
+
+def by_operation(period: Period, *, now: datetime) -> dict[str, dict[str, Any]]:
+    """The figures of each operation, with `per_minute` and `failed_share`; "other" are those beyond the first 200."""
+    found: defaultdict[str, Totals] = defaultdict(Totals)
+    for row in _rows(period, now, _APART):
+        found[row.operation].add(row)
+    minutes = SHAPES[period].slice * SHAPES[period].slices / 60
+    return {
+        operation: {**one.figures(), "per_minute": one.finished / minutes, "failed_share": one.failed_share()}
+        for operation, one in sorted(found.items())
+    }
+
+
+def top_failing(period: Period, *, now: datetime, limit: int = 5) -> list[dict[str, Any]]:
+    """The operations with the most failures, in that order; none without a failure."""
+    names = ("failed", "finished", "failed_share")
+    failing = [
+        {"operation": operation} | {name: figures[name] for name in names}
+        for operation, figures in by_operation(period, now=now).items()
+        if figures["failed"]
+    ]
+    return sorted(failing, key=lambda one: -one["failed"])[:limit]
+
+
+def by_priority(period: Period, *, now: datetime) -> list[dict[str, Any]]:
+    """What each priority got of all that ran, and what was due to it: by its weight, but no more than it had to do."""
+    found = [Totals() for _ in PRIORITIES]
+    for row in _rows(period, now, _APART):
+        found[row.priority].add(row)
+    ran = [one.finished - one.by_status[Status.CANCELLED] for one in found]
+    waiting = _latest_waiting(now)
+    wanted = [done + waiting.get(priority, 0) for priority, done in zip(PRIORITIES, ran, strict=True)]
+    due = fair_parts(sum(ran), wanted, settings.priority_weights)
+    everything = sum(ran) or 1
+    return [
+        {
+            "priority": priority,
+            "weight": settings.priority_weights[priority],
+            "finished": found[priority].finished,
+            "failed": found[priority].by_status[Status.ERROR],
+            "got": ran[priority] / everything,
+            "due": due[priority] / everything,
+        }
+        for priority in PRIORITIES
+    ]
+
+
+def depth(period: Period, *, now: datetime) -> dict[int, list[dict[str, Any]]]:
+    """The highest figures in each slice, by priority, oldest first."""
+    shape = SHAPES[period]
+    highest: dict[tuple[int, datetime], list[float]] = {}
+    query = select(Depth).where(Depth.span == shape.span, Depth.begins_at >= _begins(period, now)[0])
+    for row in db.session.scalars(query):
+        key = row.priority, begin_of(row.begins_at, shape.slice)
+        new = [row.waiting, row.running, row.oldest_seconds]
+        highest[key] = list(map(max, highest.get(key, new), new))
+    return {
+        priority: [_depth(begin, shape.slice, highest.get((priority, begin))) for begin in _begins(period, now)]
+        for priority in PRIORITIES
+    }
+
+
+def rates(*, now: datetime, seconds: int = 60, priority: int | None = None) -> dict[str, float]:
+    """How many tasks a minute came in and ended lately, `in` and `out`."""
+    to = min(_counted_to(), now)
+    since = to - timedelta(seconds=seconds)
+    moments = History.begins_at >= since, History.begins_at < to
+    query = select(History.status, History.tasks).where(History.span == SHORTEST, *moments, *_only(None, priority))
+    counted: Counter[bool] = Counter()
+    for row in db.session.execute(query):
+        counted[row.status == CREATED] += row.tasks
+    return {"in": counted[True] * 60 / seconds, "out": counted[False] * 60 / seconds}
+
+
+def quantile(buckets: Counter[int], part: float) -> float | None:
+    """The duration in seconds that this part of all stays below; None of none. Exact to the bucket."""
+    rank, below = part * buckets.total(), 0
+    for number, count in sorted(buckets.items()):
+        if count and below + count >= rank:
+            begin, end = BOUNDS[number] / 1.5, BOUNDS[number]
+            return float(begin * (end / begin) ** ((rank - below) / count))
+        below += count
+    return None
+
+
+def fair_parts(available: float, wanted: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """Parts of what is available, by weight. What one does not want goes to the others."""
+    parts = [0.0] * len(wanted)
+    hungry = [number for number, amount in enumerate(wanted) if amount > 0]
+    while hungry and available > 1e-9:
+        unit = available / sum(weights[number] for number in hungry)
+        sated = [number for number in hungry if wanted[number] <= unit * weights[number]]
+        for number in sated or hungry:
+            parts[number] = wanted[number] if sated else unit * weights[number]
+            available -= parts[number]
+        hungry = [number for number in hungry if number not in sated] if sated else []
+    return parts
+
+
+def _only(operation: str | None, priority: int | None) -> tuple[ColumnElement[bool], ...]:
+    if operation is None and priority is None:
+        return History.operation == ALL[0], History.priority == ALL[1]
+    chosen = {History.operation: operation, History.priority: priority}
+    return *_APART, *(column == value for column, value in chosen.items() if value is not None)
+
+
+def _rows(period: Period, now: datetime, conditions: tuple[ColumnElement[bool], ...]) -> Sequence[Row[Any]]:
+    first = _begins(period, now)[0]
+    query = select(*History.__table__.c).where(History.span == SHAPES[period].span, History.begins_at >= first)
+    return db.session.execute(query.where(*conditions)).all()
+
+
+def _begins(period: Period, now: datetime) -> list[datetime]:
+    """Of the slices; the last one has begun and is not over."""
+    shape = SHAPES[period]
+    last = begin_of(now, shape.slice)
+    return [last - timedelta(seconds=shape.slice * ago) for ago in reversed(range(shape.slices))]
+
+
+def _counted_to() -> datetime:
+    return db.session.scalar(select(HistoryMark.finished_to)) or datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _latest_waiting(now: datetime) -> dict[int, int]:
+    latest = Depth.span == SHORTEST, Depth.begins_at >= now - timedelta(seconds=3 * SHORTEST)
+    query = select(Depth.priority, func.max(Depth.waiting)).where(*latest).group_by(Depth.priority)
+    return {row.priority: row[1] for row in db.session.execute(query)}
+
+
+def _depth(begin: datetime, seconds: int, figures: list[float] | None) -> dict[str, Any]:
+    waiting, running, oldest = figures or (0, 0, 0.0)
+    named = {"waiting": waiting, "running": running, "oldest_seconds": oldest}
+    return {"begins_at": begin, "seconds": seconds, **named}
