@@ -1,5 +1,5 @@
 #!/bin/sh
-# Control of tasks: cancel and retry, one and many. Settings: BACKBEAT_URL and BACKBEAT_API_KEY.
+# Control of tasks: cancel, retry and delete, one and many. Settings: BACKBEAT_URL and BACKBEAT_API_KEY.
 set -eu
 url=${BACKBEAT_URL:-http://127.0.0.1:8000}
 
@@ -26,9 +26,21 @@ call "$url/tasks/batch-request/" -d '[
     {"operation": "1/3", "run_at": "2999-12-31T23:00:00Z"}, {"operation": "2/3", "run_at": "2999-12-31T23:00:00Z"},
     {"operation": "3/3", "run_at": "2999-12-31T23:00:00Z"}]'
 
-echo '# Cancel many by filter, the oldest first.'
 since=$(field "$task" created_at)
-call "$url/tasks/cancel/" -d '{"operation": "calculate", "status": "PENDING", "created_after": "'"$since"'", "limit": 100}'
+these='"operation": "calculate", "status": "PENDING", "created_after": "'"$since"'"'
+
+echo '# A dry run changes nothing: it counts the tasks that meet the conditions, and shows the first ten.'
+call "$url/tasks/cancel/" -d "{$these, \"dry_run\": true}"
+
+echo '# Cancel many, the oldest first. next_cursor in the answer leads to the rest.'
+call "$url/tasks/cancel/" -d "{$these, \"limit\": 100}"
 
 echo '# Retry many; without status both those in ERROR and the CANCELLED ones.'
 call "$url/tasks/retry/" -d '{"operation": "calculate", "created_after": "'"$since"'"}'
+
+echo '# One more, and cancelled.'
+task=$(call "$url/tasks/" -d '{"operation": "7*6", "run_at": "2999-12-31T23:00:00Z"}')
+call -X POST "$url/tasks/$(field "$task" task_id)/cancel/"
+
+echo '# Delete finished tasks by their ids; any other condition works as well.'
+call "$url/tasks/delete/" -d '{"task_ids": ['"$(field "$task" task_id)"']}'

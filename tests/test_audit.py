@@ -26,8 +26,10 @@ def test_every_change_but_posting_tasks_is_written_down(client: FlaskClient) -> 
     client.post("/tasks/1/cancel/")
     client.post("/tasks/1/retry/")
     client.post("/tasks/cancel/", json={"status": "PENDING", "created_after": "2001-01-01T00:00:00Z"})
-    client.post("/tasks/retry/", json={})
+    client.post("/tasks/retry/", json={"all": True})
     client.delete("/tasks/2/")
+    client.post("/tasks/1/cancel/")
+    client.post("/tasks/delete/", json={"task_ids": [1, 2]})
     client.post("/task-schedules/", json={"operation": "4+7", "cron": "0 0 * * *"})
     client.patch("/task-schedules/1/", json={"priority": 1})
     client.post("/task-schedules/1/pause/")
@@ -42,6 +44,8 @@ def test_every_change_but_posting_tasks_is_written_down(client: FlaskClient) -> 
         ("tasks.cancel", None, 2),
         ("tasks.retry", None, 2),
         ("task.delete", "2", 1),
+        ("task.cancel", "1", 1),
+        ("tasks.delete", None, 1),
         ("task-schedule.create", "1", 1),
         ("task-schedule.change", "1", 1),
         ("task-schedule.pause", "1", 1),
@@ -60,7 +64,8 @@ def test_what_changed_nothing_is_not_written_down(client: FlaskClient) -> None:
     client.post("/tasks/", json={"operation": "4+7", "run_at": LATER})
     assert client.post("/tasks/1/retry/").status_code == 409
     assert client.post("/tasks/9/cancel/").status_code == 404
-    assert client.post("/tasks/retry/", json={}).json == {"task_ids": []}
+    for call in ("retry", "delete"):
+        assert client.post(f"/tasks/{call}/", json={"all": True}).json["task_ids"] == []
     assert actions(client) == []
 
 

@@ -14,7 +14,8 @@ from sqlalchemy import select
 
 from scheduler_app.extensions import db
 from scheduler_app.models import Task
-from scheduler_app.services import control, tasks
+from scheduler_app.services import bulk, control, tasks
+from scheduler_app.services.bulk import Chosen
 from scheduler_app.services.firing import fire_due
 from scheduler_app.worker.status_writer import StatusWriter
 from tests.support.row_locks import wait_until_blocked
@@ -41,7 +42,7 @@ def fired() -> list[int]:
 
 CANCELS: dict[str, tuple[Callable[[], list[int]], Callable[[int], Any]]] = {
     "one": (posted, lambda task_id: control.cancel(task_id, now=NOON)),
-    "many": (posted, lambda _: control.cancel_matching({"operation": "calculate"}, limit=10, now=NOON)),
+    "many": (posted, lambda _: bulk.cancel(Chosen({"operation": "calculate"}, limit=10), now=NOON)),
     "previous": (fired, lambda _: fire_due(now=NOON + HOUR)),
 }
 

@@ -91,11 +91,15 @@ def test_the_schedules_of_schedules_sh_fire_and_are_deleted(
 def test_the_tasks_of_control_sh_are_cancelled_and_run_after_all(
     backbeat: System, answers: Callable[..., list[Any]]
 ) -> None:
-    cancelled, retried, batch, many_cancelled, many_retried = answers("control.sh")
+    cancelled, retried, batch, dry_run, many_cancelled, many_retried, later, deleted = answers("control.sh")
     assert (cancelled["status"], cancelled["task_id"]) == ("CANCELLED", retried["task_id"])
     assert backbeat.finished(retried["task_id"])["result"] == 42
     ids = [task["task_id"] for task in batch["tasks"]]
+    assert (dry_run["task_ids"], dry_run["remaining"]) == ([], 3)
+    assert [task["task_id"] for task in dry_run["tasks"]] == ids
     assert many_cancelled["task_ids"] == many_retried["task_ids"] == ids
+    assert (many_cancelled["remaining"], many_cancelled["next_cursor"]) == (0, None)
+    assert deleted["task_ids"] == [later["task_id"]]
     assert {backbeat.finished(task_id)["status"] for task_id in ids} == {"SUCCESS"}
 
 

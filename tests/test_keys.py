@@ -83,7 +83,11 @@ def test_a_bound_key_neither_reads_nor_steers_what_is_of_other_operations(client
     assert client.get(f"/tasks/{task}/", headers=given.admin).json["status"] == "PENDING"
     assert client.get("/tasks/", headers=given.bound).json == []
     assert client.get("/task-schedules/", headers=given.bound).json == []
-    assert client.post("/tasks/cancel/", json={"status": "PENDING"}, headers=given.bound).json == {"task_ids": []}
+    nothing = {"task_ids": [], "remaining": 0, "next_cursor": None}
+    for body in ({"status": "PENDING"}, {"all": True}, {"task_ids": [task]}):
+        assert client.post("/tasks/cancel/", json=body, headers=given.bound).json == nothing
+        dry_run = client.post("/tasks/cancel/", json=body | {"dry_run": True}, headers=given.bound)
+        assert dry_run.json == nothing | {"tasks": []}
     assert [one["name"] for one in client.get("/operations/", headers=given.bound).json] == ["calculate"]
 
 

@@ -15,7 +15,8 @@ from sqlalchemy import func, select, text
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
 from scheduler_app.operations import PermanentError
-from scheduler_app.services import attempts, control, dispatch, occurrences, task_schedules, tasks, workers
+from scheduler_app.services import attempts, bulk, dispatch, occurrences, task_schedules, tasks, workers
+from scheduler_app.services.bulk import Chosen
 from scheduler_app.services.firing import fire_due
 from scheduler_app.worker.status_writer import Message, StatusWriter
 from tests.support.row_locks import wait_until_blocked
@@ -76,11 +77,11 @@ def mark() -> None:
 
 
 def cancel_many() -> None:
-    control.cancel_matching({}, limit=TASKS, now=NOON)
+    bulk.cancel(Chosen({}, limit=TASKS), now=NOON)
 
 
 def retry_many() -> None:
-    control.retry_matching({}, limit=TASKS, now=NOON + HOUR)
+    bulk.retry(Chosen({}, limit=TASKS), now=NOON + HOUR)
 
 
 def work() -> None:
@@ -192,7 +193,7 @@ def test_the_victim_of_a_deadlock_is_tried_again(app: Flask, database_url: str) 
         first, second, third = db.session.scalars(select(Task.task_id).order_by(Task.task_id)).all()
 
     def cancel() -> int:
-        return app.test_client().post("/tasks/cancel/", json={}).status_code
+        return app.test_client().post("/tasks/cancel/", json={"all": True}).status_code
 
     patient = psycopg.connect(database_url, options="-c deadlock_timeout=30s")  # so that the request is the victim
     with ThreadPoolExecutor() as pool, patient as other:

@@ -47,6 +47,17 @@ BATCH = {
     "errors": [{"index": 1, "errors": {"priority": ["Must be a whole number from 0 to 9."]}}],
 }
 
+MANY = {
+    "done": {
+        "summary": "the oldest two of many",
+        "value": {"task_ids": [17, 18], "remaining": 120, "next_cursor": 18},
+    },
+    "dry run": {
+        "summary": "a dry run",
+        "value": {"task_ids": [], "remaining": 1, "next_cursor": None, "tasks": [PENDING]},
+    },
+}
+
 SCHEDULE: Example = {
     "task_schedule_id": 3,
     "name": "nightly report",

@@ -40,18 +40,20 @@ class Blueprint(flask_smorest.Blueprint):
     def route(self, rule: str, **options: Any) -> Callable[[View], View]:
         """Like Flask's. A call that takes no query parameters refuses a request that has some."""
         register = super().route(rule, **options)
-        return lambda view: register(view if _takes_query(view) else _without_query(view))
+        return lambda view: register(view if _schemas(view, "query") else _without_query(view))
 
 
-def _takes_query(view: View) -> bool:
+def _schemas(view: View, place: str) -> list[type[Schema]]:
     parameters = getattr(view, "_apidoc", {}).get("arguments", {}).get("parameters", [])
-    return any(parameter["in"] == "query" for parameter in parameters)
+    return [parameter["schema"] for parameter in parameters if parameter["in"] == place]
 
 
 def _without_query(view: View) -> View:
+    in_body = [name for schema in _schemas(view, "json") for name in schema().load_fields]
+
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        Blueprint.ARGUMENTS_PARSER.parse(NoQuery(), request, location="query")
+        Blueprint.ARGUMENTS_PARSER.parse(NoQuery(in_body), request, location="query")
         return view(*args, **kwargs)
 
     return wrapper

@@ -19,17 +19,13 @@ from scheduler_app.schemas.tasks import (
     BatchQuery,
     TaskChange,
     TaskDetailOut,
-    TaskIds,
     TaskOut,
     TaskQuery,
     TaskRequest,
-    TasksToCancel,
-    TasksToRetry,
 )
 from scheduler_app.services import callers, control, tasks, waiting
 
 MAX_BATCH = 1_000
-LONG_AGO = "2001-01-01T00:00:00Z"  # no task is that old: the examples change nothing when sent as they are
 
 blp = Blueprint("tasks", __name__, url_prefix="/tasks", description="Units of work, and their outcomes.")
 
@@ -168,34 +164,6 @@ def retry_task(task_id: int) -> Any:
     It becomes PENDING, and its retries are counted from zero. The list of its failures is kept.
     """
     return control.retry(task_id, now=clock())
-
-
-@blp.route("/cancel/", methods=["POST"])
-@needs(Scope.WRITE)
-@blp.arguments(TasksToCancel, example={"status": ["PENDING", "RETRYING"], "created_before": LONG_AGO})
-@blp.response(202, TaskIds)
-def cancel_tasks(body: dict[str, Any]) -> dict[str, Any]:
-    """Cancel many tasks, the oldest first
-
-    The filters select among the waiting and running tasks; without filters, all are selected. The oldest, up to
-    `limit`, are cancelled as by `POST /tasks/{task_id}/cancel/`.
-    """
-    limit = body.pop("limit")
-    return {"task_ids": control.cancel_matching(body, limit=limit, now=clock())}
-
-
-@blp.route("/retry/", methods=["POST"])
-@needs(Scope.WRITE)
-@blp.arguments(TasksToRetry, example={"status": "ERROR", "created_before": LONG_AGO})
-@blp.response(202, TaskIds)
-def retry_tasks(body: dict[str, Any]) -> dict[str, Any]:
-    """Run many tasks again, the oldest first
-
-    The filters select among the tasks in ERROR or CANCELLED; without filters, all are selected. The oldest, up to
-    `limit`, run again as by `POST /tasks/{task_id}/retry/`.
-    """
-    limit = body.pop("limit")
-    return {"task_ids": control.retry_matching(body, limit=limit, now=clock())}
 
 
 def _answer(created: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The base classes of all request schemas and all answer schemas."""
 
+from collections.abc import Collection
 from typing import Any
 
 from marshmallow import Schema, ValidationError, validates_schema
@@ -37,6 +38,15 @@ class QuerySchema(RequestSchema):
 
 class NoQuery(QuerySchema):
     """For calls that take no parameters."""
+
+    def __init__(self, in_body: Collection[str] = ()) -> None:
+        super().__init__()
+        self.in_body = in_body  # the fields that the call takes there
+
+    def handle_error(self, error: ValidationError, data: Any, **kwargs: Any) -> None:
+        super().handle_error(error, data, **kwargs)
+        misplaced = error.messages_dict.keys() & self.in_body
+        error.messages_dict.update({name: ["Not allowed after the `?`: put it into the body."] for name in misplaced})
 
 
 class AnswerSchema(Schema):

@@ -65,6 +65,28 @@ class Switch(fields.Boolean):
     default_error_messages = {"invalid": "Must be true or false."}  # noqa: RUF012
 
 
+class Flag(Switch):
+    """JSON's true or false, and nothing that only looks like it: neither "no" nor 0."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if type(value) is not bool:
+            raise self.make_error("invalid")
+        return value
+
+
+class Ids(fields.List[int]):
+    """A list of ids. Its length is checked first, so that a long list costs nothing."""
+
+    def __init__(self, most: int, *, metadata: dict[str, Any]) -> None:
+        self.most = most
+        super().__init__(WholeNumber(1, MAX_ID), metadata=metadata | {"minItems": 1, "maxItems": most})
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list) and not 1 <= len(value) <= self.most:
+            raise ValidationError(f"1 to {self.most:,} ids.")
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
 class Params(fields.Dict):
     """A JSON object of bounded size."""
 

@@ -16,9 +16,7 @@ from scheduler_app.schemas.fields import (
     PageQuery,
     Switch,
     Time,
-    WholeNumber,
     max_retries_field,
-    one_or_more,
     operation_field,
     params_field,
     priority_field,
@@ -102,34 +100,6 @@ class TaskQuery(PageQuery, TaskFilter):
     status = repeatable(**of_status(ALL_STATUSES), description="Where they are now.")
     priority = repeatable(Number(PRIORITIES[0], PRIORITIES[-1]), of=PRIORITY, description="0 to 9.")
     task_schedule_id = Number(1, MAX_ID, metadata={"description": CREATOR})
-
-
-class ManyTasks(TaskFilter):
-    """Which tasks to act on, the oldest first."""
-
-    priority = one_or_more(WholeNumber(PRIORITIES[0], PRIORITIES[-1]), of=PRIORITY, description="0 to 9.")
-    task_schedule_id = WholeNumber(1, MAX_ID, metadata={"description": CREATOR})
-    limit = WholeNumber(
-        1, 1_000, load_default=100, metadata={"description": "How many tasks at most. Call again for more."}
-    )
-
-
-class TasksToRetry(ManyTasks):
-    """The tasks to run again."""
-
-    status = one_or_more(**of_status(["ERROR", "CANCELLED"]), description="Both, when not given.")
-
-
-class TasksToCancel(ManyTasks):
-    """The tasks to cancel."""
-
-    status = one_or_more(**of_status(["PENDING", "RETRYING", "STARTED"]), description="All three, when not given.")
-
-
-class TaskIds(AnswerSchema):
-    """The ids of the affected tasks."""
-
-    task_ids = fields.List(fields.Integer(), metadata={"example": [17, 18]})
 
 
 class ErrorOut(AnswerSchema):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, case, literal, null, select
+from sqlalchemy import ColumnElement, Row, case, literal, null
 
 from scheduler_app.database import begin_write
 from scheduler_app.errors import WrongState
@@ -41,19 +41,10 @@ def cancel_all(task_ids: Sequence[int], *, now: datetime) -> set[int]:
     return set(db.session.scalars(statement.returning(Task.task_id)))
 
 
-def cancel_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> list[int]:
-    """Cancels the oldest waiting or running tasks, at most `limit`. Returns their ids."""
-    begin_write()
-    reached = cancel_all(_oldest(filters, CANCELLABLE, limit), now=now)
-    _record("tasks.cancel", filters, len(reached), now)
-    db.session.commit()
-    return sorted(reached)
-
-
 def retry(task_id: int, *, now: datetime) -> Row[Any]:
     """Sets a task in ERROR or CANCELLED back to PENDING, with no attempts counted."""
     begin_write()
-    again = _start_again([task_id], now)
+    again = start_again([task_id], *Task.__table__.c, now=now)
     if again:
         audit.record("task.retry", task_id, now=now)
     db.session.commit()
@@ -62,16 +53,6 @@ def retry(task_id: int, *, now: datetime) -> Row[Any]:
         raise WrongState(f"Task {task_id} is {status}; only one in ERROR or CANCELLED can be retried.")
     dispatch.publish(again)
     return again[0]
-
-
-def retry_matching(filters: dict[str, Any], *, limit: int, now: datetime) -> list[int]:
-    """Retries the oldest tasks in ERROR or CANCELLED, at most `limit`. Returns their ids."""
-    begin_write()
-    again = _start_again(_oldest(filters, RETRIABLE, limit), now)
-    _record("tasks.retry", filters, len(again), now)
-    db.session.commit()
-    dispatch.publish(again)
-    return sorted(task.task_id for task in again)
 
 
 def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
@@ -95,8 +76,8 @@ def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
     return task
 
 
-def _start_again(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
-    """The caller commits, then publishes."""
+def start_again(task_ids: Sequence[int], *columns: Any, now: datetime) -> list[Row[Any]]:
+    """Like `retry`, for many. Leaves other tasks alone. Returns these columns. The caller commits, then publishes."""
     ended = history.leave(*_reached(task_ids), Task.status.in_(RETRIABLE), now=now)
     statement = update_tasks(Task.task_id.in_(ended)).values(
         status=Status.PENDING,
@@ -109,18 +90,8 @@ def _start_again(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
         progress=null(),
         cancel_requested=False,
     )
-    return list(db.session.execute(statement.returning(*Task.__table__.c)))
+    return list(db.session.execute(statement.returning(*columns)))
 
 
 def _reached(task_ids: Sequence[int]) -> list[ColumnElement[bool]]:
     return [Task.task_id.in_(task_ids), *callers.within_reach(Task.operation)]
-
-
-def _record(action: str, filters: dict[str, Any], count: int, now: datetime) -> None:
-    if count:
-        audit.record(action, count=count, details=filters, now=now)
-
-
-def _oldest(filters: dict[str, Any], statuses: Sequence[Status], limit: int) -> list[int]:
-    query = tasks.filtered(select(Task.task_id), filters)
-    return list(db.session.scalars(query.where(Task.status.in_(statuses)).order_by(Task.task_id).limit(limit)))

@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 from scheduler_app.models import Status
-from scheduler_app.services import control, dispatch, tasks, workers
+from scheduler_app.services import bulk, control, dispatch, tasks, workers
+from scheduler_app.services.bulk import Chosen
 from tests.support.model_worker import THREADS, ModelWorker
 from tests.support.model_world import World
 from tests.support.stage import Actor
@@ -95,17 +96,17 @@ class System(World):
         cancellation = self.truth.cancellation(self.truth.rows)
         self._call(
             "cancel all",
-            lambda now: control.cancel_matching({}, limit=1000, now=now),
+            lambda now: bulk.cancel(Chosen({}, limit=1000), now=now),
             points,
             task_ids=self.truth.rows,
-            answered=partial(self.truth.answered, cancellation),
+            answered=lambda answer: self.truth.answered(cancellation, answer["task_ids"]),
         )
 
     def retry(self, points: int | None, task_id: int) -> None:
         self._call("retry", lambda now: control.retry(task_id, now=now), points, task_ids=[task_id])
 
     def delete(self, points: int | None, task_id: int) -> None:
-        self._call("delete", lambda now: tasks.remove(task_id), points, task_ids=[task_id])
+        self._call("delete", lambda now: tasks.remove(task_id, now=now), points, task_ids=[task_id])
 
     def relay(self, points: int | None) -> None:
         self._call("relay", lambda now: dispatch.relay(now=now), points)
