@@ -11,6 +11,7 @@ from scheduler_app.command_line import keys_cli
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db, migrate
 from scheduler_app.services import pauses
+from scheduler_app.services.backlog import Backlog
 
 
 def create_app(settings: Settings, *, worker: bool = False) -> Flask:
@@ -32,6 +33,7 @@ def create_app(settings: Settings, *, worker: bool = False) -> Flask:
         for engine in db.engines.values():
             database.prepare(engine, worker=worker)
         app.extensions["backbeat.clock"] = database.DatabaseClock(db.engines[database.DIRECT])
+    app.extensions["backbeat.backlog"] = Backlog(app, most=settings.max_waiting)
     outgoing.configure(settings, check=worker)
     operations.load(settings.operations)
     register_api(app)

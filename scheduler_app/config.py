@@ -186,6 +186,12 @@ class Settings:
     audit_days: int = _setting(
         "BACKBEAT_AUDIT_DAYS", "365", _integer(1, 36500), "days that an entry of the audit log is kept"
     )
+    max_waiting: int = _setting(
+        "BACKBEAT_MAX_WAITING",
+        "10000000",
+        _integer(1, 999_999_999),
+        "tasks that may wait or run at a time; posting more is answered with 503",
+    )
     trusted_proxies: int = _setting(
         "BACKBEAT_TRUSTED_PROXIES",
         "0",

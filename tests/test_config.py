@@ -53,6 +53,7 @@ BAD = {
     "BACKBEAT_LOG_LEVEL": ["loud", "INFO"],
     "BACKBEAT_RETENTION_DAYS": ["0", "36501", "forever"],
     "BACKBEAT_AUDIT_DAYS": ["0", "36501", "forever"],
+    "BACKBEAT_MAX_WAITING": ["0", "1000000000", "1e6", "many"],
     "BACKBEAT_TRUSTED_PROXIES": ["-1", "17", "all"],
     "BACKBEAT_HTTP_ALLOW": [
         *("10.0.0.5/8", "10.0.0.300", "10.0.0.0/33", "fd00::/129", "[::1]"),

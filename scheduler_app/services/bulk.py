@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Select, delete, select, union_all
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import FINISHED, Task
-from scheduler_app.services import audit, callers, control, dispatch, history, tasks
+from scheduler_app.services import audit, backlog, callers, control, dispatch, history, tasks
 
 SEARCHED = 100_000  # tasks of one status: that takes some tenths of a second
 COUNTED = 10_000  # tasks beyond those that a call reaches
@@ -69,6 +69,7 @@ def retry(chosen: Chosen, *, now: datetime) -> dict[str, Any]:
     found = _find(chosen, control.RETRIABLE)
     if chosen.dry_run:
         return found.preview()
+    backlog.check_room()
     begin_write()
     again = control.start_again(found.task_ids[: chosen.limit], *SENT, now=now)
     _record("tasks.retry", chosen, len(again), now)

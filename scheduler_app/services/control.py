@@ -10,7 +10,7 @@ from scheduler_app.database import begin_write
 from scheduler_app.errors import WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import WAITING, Status, Task, UTCDateTime
-from scheduler_app.services import audit, callers, dispatch, history, tasks
+from scheduler_app.services import audit, backlog, callers, dispatch, history, tasks
 from scheduler_app.services.row_locks import update_tasks
 
 CANCELLABLE = (*WAITING, Status.STARTED)
@@ -43,6 +43,7 @@ def cancel_all(task_ids: Sequence[int], *, now: datetime) -> set[int]:
 
 def retry(task_id: int, *, now: datetime) -> Row[Any]:
     """Sets a task in ERROR or CANCELLED back to PENDING, with no attempts counted."""
+    backlog.check_room()
     begin_write()
     again = start_again([task_id], *Task.__table__.c, now=now)
     if again:

@@ -13,7 +13,7 @@ from scheduler_app.errors import Invalid
 from scheduler_app.extensions import db
 from scheduler_app.models import ID, Status, Task, TaskSchedule, UTCDateTime
 from scheduler_app.recurrence import Rule
-from scheduler_app.services import audit, dispatch, task_schedules
+from scheduler_app.services import audit, backlog, dispatch, task_schedules
 from scheduler_app.services.idempotency import Once
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -41,6 +41,7 @@ def preview(*, now: datetime, limit: int, after: datetime | None = None, **rule:
 
 def trigger(task_schedule_id: int, *, now: datetime, once: Once[Task] | None = None) -> Task:
     """Creates a task now. The schedule's rule, `overlap` and pause do not matter."""
+    backlog.check_room()
     schedule = task_schedules.lock(task_schedule_id)
     # Rules fire at whole seconds: a time between two of them is never taken by an occurrence.
     moment = now.replace(microsecond=now.microsecond or 1)
@@ -66,6 +67,7 @@ def backfill(
     """Creates tasks for the times in [start, end) that have none."""
     if not start < end <= now:
         raise Invalid("Backfill is for a stretch of the past.", {"json": {"end": ["After start, not in the future."]}})
+    backlog.check_room()
     schedule, times = _locked_with_times(task_schedule_id, start, end)
     if len(times) > MAX_BACKFILL:
         message = f"At most {MAX_BACKFILL} times a call: end at {times[-1]:%Y-%m-%dT%H:%M:%SZ}, then go on from there."

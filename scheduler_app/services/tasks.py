@@ -25,7 +25,7 @@ from scheduler_app.database import DIRECT, as_table, parameters
 from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import Json, Status, Task
-from scheduler_app.services import audit, callers, dispatch
+from scheduler_app.services import audit, backlog, callers, dispatch
 from scheduler_app.services.idempotency import Once
 
 SEARCHED = 50_000  # tasks that one page looks through when no index fits its filters: that takes a few milliseconds
@@ -42,11 +42,12 @@ def submit(
 ) -> list[NewTask]:
     """Creates one task per request, all or none, and sends the due ones. Returns them in the order of the requests.
 
-    Raises Forbidden for an operation that the caller does not reach.
+    Raises Forbidden for an operation that the caller does not reach, and Unavailable when too many tasks wait.
     """
     if not requests:
         return []
     callers.check_reach(request["operation"] for request in requests)
+    backlog.check_room()
     if once:
         tasks = create(requests, now=now)
         once.keep(tasks, now=now)
