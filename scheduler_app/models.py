@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 from scheduler_app.extensions import Base
@@ -118,7 +118,6 @@ class Task(Base):
     created_by: Mapped[str | None] = mapped_column(String(64))  # name of the key; of its schedule's, if one created it
     started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # of the latest attempt
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    failures: Mapped[list["Failure"]] = relationship(order_by="Failure.claim", viewonly=True)
 
     __table_args__ = (
         CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
@@ -289,7 +288,7 @@ class IdempotencyKey(Base):
 
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))  # of method, path and body
-    answer: Mapped[dict[str, Any]] = mapped_column(Json)  # {body, status, headers}
+    answer: Mapped[dict[str, Any]] = mapped_column(Json)  # {body, status, headers}, compressed
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, index=True)
 
 

@@ -17,8 +17,9 @@ from flask.testing import FlaskClient
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # one kind is enough here
 
 FUNCTIONS = {
-    "tasks": "submit_task submit_tasks list_tasks get_task change_task delete_task cancel_task retry_task cancel_tasks"
-    " retry_tasks",
+    "tasks": "submit_task submit_tasks list_tasks get_task change_task delete_task cancel_task retry_task",
+    "keys": "create_key list_keys rotate_key revoke_key list_audit_entries",
+    "bulk": "cancel_tasks retry_tasks delete_tasks",
     "task_schedules": "create_schedule list_schedules get_schedule change_schedule delete_schedule pause_schedule"
     " resume_schedule trigger_schedule backfill_schedule list_upcoming_times preview_rule",
     "operations": "list_operations",

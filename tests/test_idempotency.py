@@ -1,8 +1,10 @@
 """The Idempotency-Key header."""
 
+import json
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from scheduler_app.extensions import db
 from scheduler_app.models import IdempotencyKey, Task
 
 ROUNDS = 20
+URL = "http://127.0.0.1:1/"
 BODIES: dict[str, Any] = {
     "/tasks/": {"operation": "4+7"},
     "/tasks/batch-request/": [{"operation": "4+7"}, {"operation": "4+"}],
@@ -51,7 +54,7 @@ def count_tasks(client: FlaskClient) -> int:
 def test_a_repeated_request_is_answered_the_same_and_creates_nothing(client: FlaskClient, path: str) -> None:
     first, second = post(client, path), post(client, path)
     assert first.status_code == second.status_code
-    assert first.json == second.json
+    assert first.data == second.data
     assert first.headers.get("Location") == second.headers.get("Location")
     assert "Idempotent-Replayed" not in first.headers
     assert second.headers["Idempotent-Replayed"] == "true"
@@ -131,3 +134,40 @@ def test_what_a_schedule_is_asked_to_create_is_created_once(client: FlaskClient,
     assert [answer.status_code for answer in answers] == [202, 202]
     assert answers[0].json == answers[1].json
     assert len(client.get("/tasks/").json) == (5 if stretch else 1)
+
+
+def kept_size(client: FlaskClient) -> int:
+    with client.application.app_context():
+        return len(json.dumps(db.session.scalars(select(IdempotencyKey.answer)).one()))
+
+
+@pytest.mark.parametrize(("size", "most"), [(0, 40_000), (900, 1_200_000), (4_000, 40_000)])
+def test_what_is_kept_of_a_large_batch_is_bounded_and_repeats_its_answer(
+    client: FlaskClient, size: int, most: int
+) -> None:
+    body = [{"operation": "http_request", "params": {"url": URL, "body": token_hex(size // 2)}} for _ in range(1_000)]
+    first, second = (post(client, "/tasks/batch-request/", body) for _ in range(2))
+    assert (first.status_code, first.data) == (202, second.data)
+    assert second.headers["Idempotent-Replayed"] == "true"
+    assert kept_size(client) < most
+
+
+def test_what_is_kept_of_a_batch_with_long_errors_is_bounded(client: FlaskClient) -> None:
+    wrong = {"operation": "1+1"} | {f"{token_hex(16)}{n}": n for n in range(70)}
+    first, second = (post(client, "/tasks/batch-request/", [*[wrong] * 999, {"operation": "1+1"}]) for _ in range(2))
+    assert (first.status_code, first.data) == (202, second.data)
+    assert [error["index"] for error in first.json["errors"]] == list(range(999))
+    assert first.json["errors"][0]["errors"].keys() == wrong.keys() - {"operation"}
+    assert list(first.json["errors"][-1]["errors"]) == ["_schema"]
+    assert len(first.data) < 500_000
+    assert kept_size(client) < 100_000
+
+
+def test_an_answer_that_an_earlier_release_has_kept_is_repeated(client: FlaskClient) -> None:
+    first = post(client, "/tasks/")
+    plain = {"body": first.json, "status": 202, "headers": {"Location": first.headers["Location"]}}
+    with client.application.app_context():
+        db.session.execute(update(IdempotencyKey).values(answer=plain))
+        db.session.commit()
+    second = post(client, "/tasks/")
+    assert (second.status_code, second.data, second.headers["Location"]) == (202, first.data, first.headers["Location"])

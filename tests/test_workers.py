@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import Failure, Status, Task, Worker
-from scheduler_app.services import attempts, control, tasks, workers
+from scheduler_app.services import attempts, control, listing, tasks, workers
 from scheduler_app.services.attempts import Attempt, UnknownOperation
 from scheduler_app.services.workers import Reaper, Strays
 from tests.support.claims import claim, succeed
@@ -74,7 +74,7 @@ def test_the_attempts_of_a_silent_worker_wait_for_the_next_at_once(app: Flask, w
     assert (task.status, task.attempts, task.run_at, task.enqueued_at) == (Status.RETRYING, 1, DEAD, None)
     assert task.error is not None
     assert task.error["type"] == "WorkerLost"
-    assert [failure.attempt for failure in task.failures] == [1]
+    assert [failure.attempt for failure in listing.failures(task.task_id)[0]] == [1]
     assert workers.find() == []
 
 

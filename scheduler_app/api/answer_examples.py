@@ -33,9 +33,12 @@ SUCCESS = PENDING | {
 }
 CANCELLED = PENDING | {"status": "CANCELLED", "finished_at": "2030-07-01T04:31:00Z"}
 LATER = PENDING | {"priority": 0, "run_at": "2030-07-01T12:00:00Z"}
-DETAIL = SUCCESS | {"failures": [], "waiting_for": None}
+LISTED = SUCCESS | {"truncated": False, "failure_count": 0}
+LISTED_PENDING = PENDING | {"truncated": False, "failure_count": 0}
+DETAIL = SUCCESS | {"failures": [], "failure_count": 0, "waiting_for": None}
 WAITING_DETAIL = PENDING | {
     "failures": [],
+    "failure_count": 0,
     "waiting_for": {"reason": "turn", "priority": 5, "ahead": 3, "more_urgent": 0},
 }
 DETAILS = {
@@ -43,7 +46,7 @@ DETAILS = {
     "waiting": {"summary": "a task that waits for its turn", "value": WAITING_DETAIL},
 }
 BATCH = {
-    "tasks": [PENDING],
+    "tasks": [LISTED_PENDING],
     "errors": [{"index": 1, "errors": {"priority": ["Must be a whole number from 0 to 9."]}}],
 }
 
@@ -54,7 +57,7 @@ MANY = {
     },
     "dry run": {
         "summary": "a dry run",
-        "value": {"task_ids": [], "remaining": 1, "next_cursor": None, "tasks": [PENDING]},
+        "value": {"task_ids": [], "remaining": 1, "next_cursor": None, "tasks": [LISTED_PENDING]},
     },
 }
 
@@ -97,9 +100,9 @@ FIRED = SCHEDULE | {
     "checked_scheduling_at": "2030-07-01T04:30:00.500000Z",
 }
 OF_SCHEDULE = {"params": SCHEDULE["params"], "task_schedule": 3, "scheduled_for": "2030-07-01T04:30:00Z"}
-SCHEDULE_DETAIL = FIRED | {"tasks": [SUCCESS | OF_SCHEDULE | {"result": 15}], "left_out": []}
+SCHEDULE_DETAIL = FIRED | {"tasks": [LISTED | OF_SCHEDULE | {"result": 15}], "left_out": []}
 TRIGGERED = PENDING | OF_SCHEDULE | {"scheduled_for": "2030-07-01T04:30:00.000001Z"}
-BACKFILLED = PENDING | OF_SCHEDULE | {"scheduled_for": "2030-06-30T04:30:00Z"}
+BACKFILLED = LISTED_PENDING | OF_SCHEDULE | {"scheduled_for": "2030-06-30T04:30:00Z"}
 UPCOMING = [{"utc": "2030-07-01T04:30:00Z", "local": "2030-07-01T07:30:00+03:00"}]
 
 RUNNING = {

@@ -1,6 +1,5 @@
 """/task-schedules/"""
 
-from collections.abc import Sequence
 from typing import Any
 
 from flask import url_for
@@ -25,8 +24,9 @@ from scheduler_app.schemas.task_schedules import (
     UpcomingOut,
     UpcomingQuery,
 )
-from scheduler_app.schemas.tasks import TaskOut
+from scheduler_app.schemas.tasks import ListedTaskOut, TaskOut
 from scheduler_app.services import occurrences, task_schedules
+from scheduler_app.services.listing import Listed
 
 LOCATION = {"Location": {"description": "The schedule.", "schema": {"type": "string"}}}
 
@@ -177,7 +177,7 @@ def list_upcoming_times(query: dict[str, Any], task_schedule_id: int) -> Any:
 @needs(Scope.WRITE)
 @blp.arguments(BackfillRequest, example={"start": "2026-01-01T00:00:00Z", "end": "2026-01-08T00:00:00Z"})
 @blp.doc(parameters=[PARAMETER])
-@blp.response(202, TaskOut(many=True), example=[answers.BACKFILLED])
+@blp.response(202, ListedTaskOut(many=True), example=[answers.BACKFILLED])
 @idempotent
 def backfill_schedule(body: dict[str, Any], task_schedule_id: int, once: MakeOnce) -> Any:
     """Create tasks for the past times of a schedule that have none
@@ -192,8 +192,8 @@ def _created(schedule: TaskSchedule) -> dict[str, Any]:
     return {"body": TaskScheduleOut().dump(schedule), "status": 201, "headers": _location(schedule)}
 
 
-def _backfilled(tasks: Sequence[Task]) -> dict[str, Any]:
-    return {"body": TaskOut(many=True).dump(tasks), "status": 202, "headers": {}}
+def _backfilled(tasks: list[Listed]) -> dict[str, Any]:
+    return {"body": ListedTaskOut(many=True).dump(tasks), "status": 202, "headers": {}}
 
 
 def _triggered(task: Task) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """/tasks/"""
 
+import json
 from typing import Any
 
 from flask import request, url_for
@@ -17,15 +18,18 @@ from scheduler_app.models import Scope
 from scheduler_app.schemas.tasks import (
     BatchOut,
     BatchQuery,
+    ListedTaskOut,
     TaskChange,
     TaskDetailOut,
     TaskOut,
     TaskQuery,
     TaskRequest,
 )
-from scheduler_app.services import callers, control, tasks, waiting
+from scheduler_app.services import callers, control, listing, tasks, waiting
 
 MAX_BATCH = 1_000
+MAX_ERRORS = 262_144  # characters of JSON that a batch reports in all: it is kept to be repeated
+NOT_SHOWN = {"_schema": ["Not valid. The errors of this batch are too long to be shown from here on."]}
 
 blp = Blueprint("tasks", __name__, url_prefix="/tasks", description="Units of work, and their outcomes.")
 
@@ -78,9 +82,11 @@ def submit_tasks(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
     refused = {"errors": errors} if errors else {}
 
     def answer(created: Any) -> dict[str, Any]:
-        return {"body": BatchOut().dump({"tasks": created} | refused), "status": 202, "headers": {}}
+        listed = [listing.brief(task) for task in created]
+        return {"body": BatchOut().dump({"tasks": listed} | refused), "status": 202, "headers": {}}
 
-    return {"tasks": tasks.submit(valid, now=clock(), once=once(answer))} | refused
+    created = tasks.submit(valid, now=clock(), once=once(answer))
+    return {"tasks": [listing.brief(task) for task in created]} | refused
 
 
 @blp.route("/", methods=["GET"])
@@ -88,8 +94,8 @@ def submit_tasks(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
 @blp.arguments(TaskQuery, location="query")
 @blp.response(
     200,
-    TaskOut(many=True),
-    example=[answers.SUCCESS],
+    ListedTaskOut(many=True),
+    example=[answers.LISTED],
     headers={"Link": {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}}},
 )
 def list_tasks(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
@@ -97,10 +103,11 @@ def list_tasks(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 
     To read all of them, follow the `Link` header from page to page. One call looks through at most 50,000 tasks, unless
     `status` or `task_schedule_id` is the only filter. So a page may be short, or even empty, and still have a next one.
+    Values above 1 KiB are left out, see `truncated`.
     """
     limit, cursor = query.pop("limit"), query.pop("cursor", None)
     found, following = tasks.find(query, limit=limit, cursor=cursor)
-    return list(found), next_page(following)
+    return found, next_page(following)
 
 
 @blp.route("/<id:task_id>/", methods=["GET"])
@@ -109,11 +116,12 @@ def list_tasks(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 def get_task(task_id: int) -> Any:
     """Read a task
 
-    `failures` lists every failed attempt. `waiting_for` says why a waiting task does not run yet.
+    `failures` lists the latest failed attempts, at most 20. `waiting_for` says why a waiting task does not run yet.
     """
     task = tasks.get(task_id)
+    failures, failure_count = listing.failures(task_id)
     waiting_for = waiting.reason(task, now=clock())
-    return {"failures": task.failures, "waiting_for": waiting_for, **vars(task)}
+    return {"failures": failures, "failure_count": failure_count, "waiting_for": waiting_for, **vars(task)}
 
 
 @blp.route("/<id:task_id>/", methods=["DELETE"])
@@ -180,11 +188,13 @@ def _load_batch(items: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
     if len(items) > MAX_BATCH:
         raise Invalid("A batch is too long.", {"json": [f"At most {MAX_BATCH} tasks, not {len(items)}."]})
     schema, valid, errors = TaskRequest(), [], []
+    left = MAX_ERRORS
     for index, item in enumerate(items):
         try:
             valid.append(_reached(schema.load(item)))
         except ValidationError as error:
-            errors.append({"index": index, "errors": error.messages})
+            left -= len(json.dumps(error.messages))
+            errors.append({"index": index, "errors": error.messages if left >= 0 else NOT_SHOWN})
     return valid, errors
 
 

@@ -5,6 +5,7 @@ from scheduler_app.database.engines import DIRECT, direct_options, engine_option
 from scheduler_app.database.rows import as_table, insert, parameters, sqlite_time
 from scheduler_app.database.settled import settled
 from scheduler_app.database.shared_clock import DatabaseClock, clock, clock_offset, describe_offset, is_off
+from scheduler_app.database.sizes import is_longer
 from scheduler_app.database.tallies import BOUNDS, SLOT, tally
 from scheduler_app.database.transactions import begin_write, tried_again
 from scheduler_app.database.waits import deadline, time_left, waits
@@ -24,6 +25,7 @@ __all__ = [
     "direct_options",
     "engine_options",
     "insert",
+    "is_longer",
     "is_off",
     "parameters",
     "prepare",

@@ -9,7 +9,7 @@ from scheduler_app.config import PRIORITIES
 from scheduler_app.models import FINISHED
 from scheduler_app.schemas.base import AnswerSchema
 from scheduler_app.schemas.fields import MAX_ID, Flag, Ids, WholeNumber, one_or_more
-from scheduler_app.schemas.tasks import CREATOR, PRIORITY, TaskFilter, TaskOut, of_status
+from scheduler_app.schemas.tasks import CREATOR, PRIORITY, ListedTaskOut, TaskFilter, of_status
 from scheduler_app.services.bulk import COUNTED, SEARCHED, SHOWN, Chosen
 from scheduler_app.services.control import CANCELLABLE, RETRIABLE
 
@@ -87,5 +87,5 @@ class ManyTasksOut(AnswerSchema):
         metadata={"description": "The `cursor` with which the same call goes on; null at the end.", "example": None},
     )
     tasks = fields.List(
-        fields.Nested(TaskOut), metadata={"optional": True, "description": f"Of a dry run: the first {SHOWN}."}
+        fields.Nested(ListedTaskOut), metadata={"optional": True, "description": f"Of a dry run: the first {SHOWN}."}
     )

@@ -19,7 +19,7 @@ from scheduler_app.schemas.fields import (
     params_field,
     priority_field,
 )
-from scheduler_app.schemas.tasks import OperationRequest, TaskOut, resolve_operation
+from scheduler_app.schemas.tasks import ListedTaskOut, OperationRequest, resolve_operation
 from scheduler_app.services import task_schedules
 from scheduler_app.spelling import LOOKED_AT, meant
 
@@ -280,5 +280,5 @@ class LeftOutOut(AnswerSchema):
 class TaskScheduleDetailOut(TaskScheduleOut):
     """A schedule with its latest ten tasks and the latest ten times that got none, newest first."""
 
-    tasks = fields.List(fields.Nested(TaskOut))
+    tasks = fields.List(fields.Nested(ListedTaskOut))
     left_out = fields.List(fields.Nested(LeftOutOut))

@@ -22,6 +22,7 @@ from scheduler_app.schemas.fields import (
     priority_field,
     repeatable,
 )
+from scheduler_app.services.listing import COLUMNS, COUNTED, LATEST, SHORT
 from scheduler_app.services.waiting import WaitingFor
 
 CREATOR = "The schedule that created them."
@@ -160,6 +161,29 @@ class TaskOut(AnswerSchema):
     finished_at = Time(allow_none=True)
 
 
+FAILURE_COUNT = fields.Integer(
+    metadata={
+        "description": f"How many attempts failed, also before it was retried by hand; {COUNTED:,} means so many or"
+        " more.",
+        "example": 0,
+    }
+)
+
+
+class ListedTaskOut(TaskOut):
+    """A task in a list, where a long value is null. The single task has it."""
+
+    params = fields.Dict(allow_none=True, metadata={"example": {"expression": "4+7"}})
+    truncated = fields.Boolean(
+        metadata={
+            "description": f"Whether one of {', '.join(f'`{name}`' for name in COLUMNS)} is left out, because it has"
+            f" more than {SHORT:,} characters of JSON.",
+            "example": False,
+        }
+    )
+    failure_count = FAILURE_COUNT
+
+
 class WaitingForOut(AnswerSchema):
     """Why a task does not run yet. Which other fields are there depends on the reason."""
 
@@ -204,12 +228,15 @@ class WaitingForOut(AnswerSchema):
 
 
 class TaskDetailOut(TaskOut):
-    """A task with every attempt that failed, and why it does not run yet."""
+    """A task with its latest attempts that failed, and why it does not run yet."""
 
     waiting_for = fields.Nested(
         WaitingForOut, allow_none=True, metadata={"description": "Null unless it is PENDING or RETRYING."}
     )
-    failures = fields.List(fields.Nested(FailureOut))
+    failures = fields.List(
+        fields.Nested(FailureOut), metadata={"description": f"The latest {LATEST}, the oldest of these first."}
+    )
+    failure_count = FAILURE_COUNT
 
 
 class BatchError(AnswerSchema):
@@ -228,7 +255,7 @@ class BatchQuery(QuerySchema):
 class BatchOut(AnswerSchema):
     """What a batch created, and what it did not."""
 
-    tasks = fields.List(fields.Nested(TaskOut))
+    tasks = fields.List(fields.Nested(ListedTaskOut))
     errors = fields.List(
         fields.Nested(BatchError), metadata={"optional": True, "description": "Only there when some were refused."}
     )

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Select, delete, select, union_all
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import FINISHED, Task
-from scheduler_app.services import audit, backlog, callers, control, dispatch, history, tasks
+from scheduler_app.services import audit, backlog, callers, control, dispatch, history, listing, tasks
 
 SEARCHED = 100_000  # tasks of one status: that takes some tenths of a second
 COUNTED = 10_000  # tasks beyond those that a call reaches
@@ -48,8 +48,8 @@ class Found:
         """What a dry run tells: how many match, and the first of them."""
         counted = self.task_ids[:COUNTED]
         following = counted[-1] if len(counted) < len(self.task_ids) else self.searched_to
-        shown = db.session.scalars(select(Task).where(Task.task_id.in_(counted[:SHOWN])).order_by(Task.task_id)).all()
-        return {"task_ids": [], "remaining": len(counted), "next_cursor": following, "tasks": shown}
+        first = listing.read(Task.task_id.in_(counted[:SHOWN]), order=Task.__table__.c.task_id)
+        return {"task_ids": [], "remaining": len(counted), "next_cursor": following, "tasks": first}
 
 
 def cancel(chosen: Chosen, *, now: datetime) -> dict[str, Any]:

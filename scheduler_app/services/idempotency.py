@@ -3,8 +3,13 @@
 The key is stored in the same transaction as what the request creates. Of two requests at the same moment, the second
 waits for the first at the unique constraint, and then finds its answer. An expired key is taken over in the same way:
 the database decides which transaction does so.
+
+What is kept is bounded: an answer has at most some KiB for each of its tasks, and it is compressed.
 """
 
+import json
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,7 +41,7 @@ class Once(Generic[T]):
 
     def keep(self, created: T, *, now: datetime) -> None:
         """Stores the key in the caller's transaction. Raises Repeated when the key is taken and has not expired."""
-        row = {"fingerprint": self.fingerprint, "answer": self.render(created), "created_at": now}
+        row = {"fingerprint": self.fingerprint, "answer": _packed(self.render(created)), "created_at": now}
         statement = insert(IdempotencyKey).values(key=self.key, **row)
         expired = IdempotencyKey.created_at <= now - KEPT_FOR
         take_over = statement.on_conflict_do_update(index_elements=["key"], set_=row, where=expired)
@@ -58,5 +63,14 @@ def answered(key: str, fingerprint: str, *, now: datetime) -> dict[str, Any] | N
     if known.fingerprint != fingerprint:
         message = "Has come with another request; a key is for one request and its repetitions."
         raise Invalid("The Idempotency-Key is taken.", {"headers": {"Idempotency-Key": [message]}})
-    answer: dict[str, Any] = known.answer
+    return _unpacked(known.answer)
+
+
+def _packed(answer: dict[str, Any]) -> dict[str, str]:
+    return {"zlib": b64encode(zlib.compress(json.dumps(answer).encode())).decode()}
+
+
+def _unpacked(kept: dict[str, Any]) -> dict[str, Any]:
+    """An earlier release has kept the answer as it is."""
+    answer: dict[str, Any] = json.loads(zlib.decompress(b64decode(kept["zlib"]))) if "zlib" in kept else kept
     return answer

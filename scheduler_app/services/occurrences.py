@@ -13,8 +13,9 @@ from scheduler_app.errors import Invalid
 from scheduler_app.extensions import db
 from scheduler_app.models import ID, Status, Task, TaskSchedule, UTCDateTime
 from scheduler_app.recurrence import Rule
-from scheduler_app.services import audit, backlog, dispatch, task_schedules
+from scheduler_app.services import audit, backlog, dispatch, listing, task_schedules, tasks
 from scheduler_app.services.idempotency import Once
+from scheduler_app.services.listing import Listed
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_BACKFILL = 1_000  # tasks per call
@@ -47,7 +48,7 @@ def trigger(task_schedule_id: int, *, now: datetime, once: Once[Task] | None = N
     moment = now.replace(microsecond=now.microsecond or 1)
     while not (created := create_tasks([(schedule, moment)], now=now)):
         moment += timedelta.resolution
-    [task] = _tasks(created)
+    task = tasks.get(created[0].task_id)
     audit.record("task-schedule.trigger", task_schedule_id, now=now)
     if once:
         once.keep(task, now=now)
@@ -62,8 +63,8 @@ def backfill(
     start: datetime,
     end: datetime,
     now: datetime,
-    once: Once[Sequence[Task]] | None = None,
-) -> Sequence[Task]:
+    once: Once[list[Listed]] | None = None,
+) -> list[Listed]:
     """Creates tasks for the times in [start, end) that have none."""
     if not start < end <= now:
         raise Invalid("Backfill is for a stretch of the past.", {"json": {"end": ["After start, not in the future."]}})
@@ -73,15 +74,15 @@ def backfill(
         message = f"At most {MAX_BACKFILL} times a call: end at {times[-1]:%Y-%m-%dT%H:%M:%SZ}, then go on from there."
         raise Invalid("That is too much at once.", {"json": {"end": [message]}})
     created = create_tasks([(schedule, moment) for moment in times], now=now)
-    tasks = _tasks(created)
+    listed = _listed(created)
     audit.record(
-        "task-schedule.backfill", task_schedule_id, count=len(tasks), details={"start": start, "end": end}, now=now
+        "task-schedule.backfill", task_schedule_id, count=len(listed), details={"start": start, "end": end}, now=now
     )
     if once:
-        once.keep(tasks, now=now)
+        once.keep(listed, now=now)
     db.session.commit()
     dispatch.publish(created)
-    return tasks
+    return listed
 
 
 def _locked_with_times(
@@ -103,9 +104,9 @@ def _unbounded(schedule: TaskSchedule) -> Rule:
     return replace(rule, anchor=FIRST) if rule.cron and schedule.start_at is None else rule
 
 
-def _tasks(created: Sequence[Row[Any]]) -> Sequence[Task]:
-    query = select(Task).where(Task.task_id.in_([task.task_id for task in created]))
-    return db.session.scalars(query.order_by(Task.scheduled_for)).all()
+def _listed(created: Sequence[Row[Any]]) -> list[Listed]:
+    ids = [task.task_id for task in created]
+    return listing.read(Task.task_id.in_(ids), order=Task.__table__.c.scheduled_for)
 
 
 def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Row[Any]]:

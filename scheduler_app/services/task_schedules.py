@@ -12,8 +12,9 @@ from scheduler_app.errors import Invalid, TaskScheduleNotFound
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task, TaskSchedule
 from scheduler_app.recurrence import InvalidRule, Rule
-from scheduler_app.services import audit, callers
+from scheduler_app.services import audit, callers, listing
 from scheduler_app.services.idempotency import Once
+from scheduler_app.services.listing import Listed
 from scheduler_app.services.row_locks import update_tasks
 
 INTERVALS = ("every_x_days", "every_x_hours", "every_x_minutes")
@@ -67,10 +68,10 @@ def _found(schedule: TaskSchedule | None, task_schedule_id: int) -> TaskSchedule
     return schedule
 
 
-def latest_tasks(task_schedule_id: int) -> Sequence[Task]:
+def latest_tasks(task_schedule_id: int) -> list[Listed]:
     """The tasks for the schedule's latest times, newest first."""
-    query = select(Task).where(Task.task_schedule_id == task_schedule_id, *callers.within_reach(Task.operation))
-    return db.session.scalars(query.order_by(Task.scheduled_for.desc()).limit(LATEST_TASKS)).all()
+    mine = Task.task_schedule_id == task_schedule_id, *callers.within_reach(Task.operation)
+    return listing.read(*mine, order=Task.scheduled_for.desc(), limit=LATEST_TASKS)
 
 
 def find(*, limit: int, cursor: int | None = None) -> tuple[Sequence[TaskSchedule], int | None]:

@@ -25,8 +25,9 @@ from scheduler_app.database import DIRECT, as_table, parameters
 from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import Json, Status, Task
-from scheduler_app.services import audit, backlog, callers, dispatch
+from scheduler_app.services import audit, backlog, callers, dispatch, listing
 from scheduler_app.services.idempotency import Once
+from scheduler_app.services.listing import Listed
 
 SEARCHED = 50_000  # tasks that one page looks through when no index fits its filters: that takes a few milliseconds
 
@@ -91,16 +92,15 @@ def get(task_id: int) -> Task:
     return task
 
 
-def find(filters: dict[str, Any], *, limit: int, cursor: int | None = None) -> tuple[Sequence[Task], int | None]:
-    """A page of tasks, newest first, and the cursor of the next page if there is one.
+def find(filters: dict[str, Any], *, limit: int, cursor: int | None = None) -> tuple[list[Listed], int | None]:
+    """A page of tasks as `listing` gives them, newest first, and the cursor of the next page if there is one.
 
     When no index fits the filters, it looks through at most SEARCHED tasks. So a page may be short, or even empty, and
     still have a next one.
     """
     last = _last_to_search(filters, cursor)
     found = [_newest(filters | status, cursor, last, limit + 1) for status in _each_status(filters)]
-    query = select(Task).where(Task.task_id.in_(union_all(*found))).order_by(Task.task_id.desc()).limit(limit + 1)
-    tasks = db.session.scalars(query).all()
+    tasks = listing.read(Task.task_id.in_(union_all(*found)), order=Task.task_id.desc(), limit=limit + 1)
     return tasks[:limit], tasks[limit - 1].task_id if len(tasks) > limit else last
 
 
