@@ -6,11 +6,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import urllib3
 
 HANG = 20.0  # seconds after which an answer counts as never given
+
+
+@dataclass(frozen=True)
+class Post:
+    began: float  # as time.time()
+    seconds: float  # until it was answered
+    answer: str  # its status, or the error of a post without an answer
 
 
 class Client:
@@ -22,24 +30,31 @@ class Client:
         self.pause = pause  # seconds between two posts, on average
         self.failing = failing  # the share of the tasks whose first attempt fails
         self.accepted: dict[int, float] = {}  # by task: when its 202 arrived
-        self.answers: Counter[str] = Counter()  # statuses and errors
-        self.slowest = 0.0  # seconds
+        self.posts: list[Post] = []
         self.http = urllib3.PoolManager(retries=False, timeout=HANG)
+
+    @property
+    def answers(self) -> Counter[str]:
+        """Statuses and errors."""
+        return Counter(post.answer for post in self.posts)
+
+    @property
+    def slowest(self) -> float:
+        """Seconds."""
+        return max((post.seconds for post in self.posts), default=0.0)
 
     def post(self, *requests: dict[str, Any]) -> list[int]:
         """The tasks that were accepted: all or none."""
-        began = time.monotonic()
         single = len(requests) == 1
         path, body = ("/tasks/", requests[0]) if single else ("/tasks/batch-request/", requests)
+        began, clock = time.time(), time.monotonic()
         try:
             answer = self.http.request("POST", self.url + path, json=body)
+            said = str(answer.status)
         except urllib3.exceptions.HTTPError as error:
-            self.answers[type(error).__name__] += 1
-            return []
-        finally:
-            self.slowest = max(self.slowest, time.monotonic() - began)
-        self.answers[str(answer.status)] += 1
-        if answer.status != 202:
+            said = type(error).__name__
+        self.posts.append(Post(began, time.monotonic() - clock, said))
+        if said != "202":
             return []
         created = [answer.json()] if single else answer.json()["tasks"]
         ids = [task["task_id"] for task in created]
