@@ -5,25 +5,29 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from scheduler_app.models import Status
-from scheduler_app.services import bulk, control, dispatch, tasks, workers
+from scheduler_app.models import Overlap, Status
+from scheduler_app.services import bulk, control, dispatch, firing, task_schedules, tasks, workers
 from scheduler_app.services.bulk import Chosen
-from tests.support.model_worker import THREADS, ModelWorker
+from tests.support.model_worker import SUCCEED, THREADS, ModelWorker
 from tests.support.model_world import World
 from tests.support.stage import Actor
 
 CALLS = 6  # under way at once, at most
+RACING = 3  # calls under way at once, and unfinished tasks, at most, where all of them meet
 WORKERS = 3  # in one example, at most
 LOOK = 2.9  # seconds between two looks of the scheduler while time passes
 ROUNDS = 8  # of 16 seconds in which all that was accepted must end
+WORK: dict[str, Any] = {"operation": "model.run", "params": {}, "priority": 5, "max_retries": 1}
 
 
 class System(World):
-    """Begins with one worker."""
+    """Begins with one worker, and a schedule."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.reaper = workers.Reaper(self.clock.monotonic)
+        with self.app.app_context():
+            task_schedules.create(now=self.clock.now(), every_x_minutes=1, overlap=Overlap.CANCEL_PREVIOUS, **WORK)
         self.boot()
 
     def task_ids(self) -> list[int]:
@@ -39,7 +43,7 @@ class System(World):
         return [task_id for task_id in self.cancellable() if self.truth.rows[task_id].status == Status.PENDING]
 
     def may_call(self) -> bool:
-        return len(self.calls) < CALLS
+        return len(self.calls) < CALLS and not self.stage.waits
 
     def may_boot(self) -> bool:
         return len(self.workers) < WORKERS
@@ -77,9 +81,24 @@ class System(World):
                 misfortunes[f"{actor} is killed"] = partial(self.kill_call, actor)
         return misfortunes
 
+    def steps(self, outcome: str = SUCCEED) -> dict[str, Callable[[int | None], None]]:
+        """What comes next while calls and workers meet at few tasks and nothing else happens.
+
+        Each goes over so many points.
+        """
+        moving = [*self.threads(), *self.stopped_calls()]
+        steps = {repr(actor): partial(self.go_on, actor, outcome=outcome) for actor in moving}
+        if len(self.calls) < RACING and not self.stage.waits:
+            unfinished = [task_id for task_id, row in self.truth.rows.items() if not row.final]
+            if len(unfinished) < RACING:
+                steps |= {"post": lambda points: self.post(None, max_retries=1), "fire": self.fire}
+            steps |= {"cancel all": self.cancel_all}
+            steps |= {f"cancel {task_id}": partial(self.cancel, task_id=task_id) for task_id in unfinished}
+            steps |= {f"retry {task_id}": partial(self.retry, task_id=task_id) for task_id in self.retriable()[-1:]}
+        return steps
+
     def post(self, points: int | None, *, max_retries: int = 0, delay: int = 0) -> None:
-        request = {"operation": "model.run", "params": {}, "priority": 5, "max_retries": max_retries}
-        request["run_at"] = self.clock.now() + timedelta(seconds=delay)
+        request = WORK | {"max_retries": max_retries, "run_at": self.clock.now() + timedelta(seconds=delay)}
         self._call("post", lambda now: tasks.submit([request], now=now), points, answered=self._accept)
 
     def cancel(self, points: int | None, task_id: int) -> None:
@@ -100,6 +119,19 @@ class System(World):
             points,
             task_ids=self.truth.rows,
             answered=lambda answer: self.truth.answered(cancellation, answer["task_ids"]),
+        )
+
+    def fire(self, points: int | None) -> None:
+        """A minute later, the schedule's next task cancels its previous ones."""
+        self.pass_time(60)
+        previous = [task_id for task_id, row in self.truth.rows.items() if row.task_schedule_id]
+        cancellation = self.truth.cancellation(previous)
+        self._call(
+            "fire",
+            lambda now: firing.fire_due(now=now),
+            points,
+            task_ids=previous,
+            answered=lambda fired: fired and self.truth.answered(cancellation, {*previous} - cancellation.ended),
         )
 
     def retry(self, points: int | None, task_id: int) -> None:

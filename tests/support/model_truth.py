@@ -31,6 +31,7 @@ class Row(NamedTuple):
     worker_id: str | None
     started_at: datetime | None
     cancel_requested: bool
+    task_schedule_id: int | None
 
     @property
     def final(self) -> bool:
@@ -131,7 +132,7 @@ class Truth:
         assert not self.cancelled
 
     def _read(self) -> dict[int, Row]:
-        columns = Task.status, Task.claims, Task.result, Task.worker_id, Task.started_at, Task.cancel_requested
+        columns = [Task.__table__.c[name] for name in Row._fields]
         tasks = self.connection.execute(select(Task.task_id, *columns).order_by(Task.task_id)).all()
         for task_id, claim in self.connection.execute(select(Failure.task_id, Failure.claim)):
             self._outcomes[task_id, claim].add("a failure")
@@ -168,7 +169,7 @@ class Truth:
             row = self.rows.get(task_id)
             if task_id in self.retrying() or row is None or row.status == Status.CANCELLED:
                 del self.cancelled[task_id]
-            elif row.claims != claims or row.status in (Status.ERROR, Status.PENDING, Status.RETRYING):
+            elif row.claims != claims or not (row.final or row.cancel_requested) or row.status == Status.ERROR:
                 self.wrong.append(f"task {task_id} is {row.status}, though its cancellation was answered")
             elif row.status == Status.SUCCESS:
                 del self.cancelled[task_id]

@@ -42,7 +42,7 @@ def run() -> int:
     record = cast(RunningTask, running_task.get()).record
     actor.process.begins(record)
     try:
-        reach(f"running attempt {record.number} of task {record.task_id}")
+        reach(f"running attempt {record.number} of task {record.task_id}", always=True)
     finally:
         actor.process.ends(record)
     if actor.outcome == FAIL:

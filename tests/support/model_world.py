@@ -4,7 +4,7 @@ What can be done with it, and happens to it, stands in model_system.py.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +45,7 @@ class World:
             self.settings = app_settings._get_current_object()  # type: ignore[attr-defined]
             self.monitor = db.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self.broker._breaker = BreakerOfCall()
-        self.stage = Stage(self._is_blocked, self._is_busy)
+        self.stage = Stage(self._blockers, self._is_busy)
         self.truth = Truth(self.monitor, clock.now)
         self.truth.retrying = lambda: self._about("retry")
         self.truth.deleting = lambda: self._about("delete")
@@ -146,9 +146,8 @@ class World:
         fetched = any(worker.queue.qsize() for worker in self.living())
         return idle and not fetched and not self.calls and not any(self.broker.waiting())
 
-    def _is_blocked(self, backend: int) -> bool:
-        query = text("SELECT cardinality(pg_blocking_pids(:pid)) > 0")
-        return bool(self.monitor.execute(query, {"pid": backend}).scalar())
+    def _blockers(self, backend: int) -> Sequence[int]:
+        return self.monitor.scalars(text("SELECT unnest(pg_blocking_pids(:pid))"), {"pid": backend}).all()
 
     def _is_busy(self, backend: int) -> bool:
         query = text("SELECT state <> 'idle' FROM pg_stat_activity WHERE pid = :pid")

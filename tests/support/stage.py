@@ -5,7 +5,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 LOOK = 0.005  # seconds between two looks at a thread that has not arrived
@@ -92,17 +92,27 @@ def reach(
 
 
 class Stage:
-    """All actors of one example. One of them moves at a time; others may wait in the database for what it holds."""
+    """All actors of one example. One of them moves at a time; others may wait in the database for what it holds.
 
-    def __init__(self, is_blocked: Callable[[int], bool], is_busy: Callable[[int], bool]) -> None:
-        # Of a process of PostgreSQL's: whether it waits for a lock, and whether it is in a transaction.
-        self.is_blocked, self.is_busy = is_blocked, is_busy
+    While one waits, only what holds it up goes on. If two waited for one lock, nothing would say who gets it first.
+    """
+
+    def __init__(self, blockers: Callable[[int], Sequence[int]], is_busy: Callable[[int], bool]) -> None:
+        # Of a process of PostgreSQL's: whom it waits for, and whether it is in a transaction.
+        self.blockers, self.is_busy = blockers, is_busy
         self.actors: list[Actor] = []
         self._moving: list[Actor] = []  # let go and not arrived: they wait for a lock
 
+    @property
+    def waits(self) -> bool:
+        """Whether an actor waits for a lock."""
+        return bool(self._moving)
+
     def stopped(self) -> list[Actor]:
         """Those that can go on."""
-        return [a for a in self.actors if a.arrived.is_set() and not a.ended and a.may_pass()]
+        stopped = [a for a in self.actors if a.arrived.is_set() and not a.ended and a.may_pass()]
+        holding = {pid for waiting in self._moving for pid in self.blockers(waiting.backend or 0)}
+        return [a for a in stopped if a.backend in holding] or stopped
 
     def enter(self, actor: Actor) -> Actor:
         """Brings it to its first point."""
@@ -154,7 +164,7 @@ class Stage:
         began, blocked_since = time.monotonic(), None
         while not actor.arrived.wait(LOOK):
             now = time.monotonic()
-            if actor.backend is None or not self.is_blocked(actor.backend):
+            if actor.backend is None or not self.blockers(actor.backend):
                 blocked_since = None
                 assert now - began < HANGS, f"{actor} hangs"
             elif waited or now - (blocked_since := blocked_since or now) > BLOCKED:
