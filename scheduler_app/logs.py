@@ -14,8 +14,12 @@ class Formatter(logging.Formatter):
     The engines hide the parameters of a statement, but the server's own words may quote them.
     """
 
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self.inner = inner  # the form of the line, which dramatiq's command sets itself
+
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = self.inner.format(record)
         arguments = record.args if isinstance(record.args, tuple) else ()
         for error in (*arguments, *(record.exc_info or ())[1:2]):
             if isinstance(error, BaseException):
@@ -26,9 +30,9 @@ class Formatter(logging.Formatter):
 
 def configure(level: str) -> None:
     """`level` is a name of the standard library's: debug, info, warning. To be called once, at a process's start."""
-    logging.basicConfig()  # does nothing where there is a handler
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")  # does nothing where there is a handler
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(Formatter("%(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(Formatter(handler.formatter or logging.Formatter()))
     logging.getLogger().setLevel(level.upper())
     if level != "debug":
         for name in CHATTY:
