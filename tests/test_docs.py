@@ -7,6 +7,7 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -196,6 +197,14 @@ def test_every_file_named_exists() -> None:
     within = [f"scheduler_app/{name}" for name in re.findall(rf"`((?:{folders})/\w+\.(?:py|lua))\b", ALL)]
     assert len(within) > 20
     assert [name for name in rooms + named + within if not (ROOT / name).exists()] == []
+
+
+def test_the_architecture_shows_the_layers_that_are_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"][1:] for contract in contracts if contract["type"] == "layers"]
+    checked = [re.findall(r"(?<!\()scheduler_app\.(\w+)", layer) for layer in layers]
+    _, *shown = only("text", "wsgi, scheduler").strip().splitlines()
+    assert [re.findall(r"\w+", line.partition("   ")[0]) for line in shown] == checked
 
 
 def test_every_name_in_a_file_exists_there() -> None:

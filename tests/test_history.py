@@ -11,8 +11,9 @@ from sqlalchemy import delete, insert, select, text, update
 
 from scheduler_app.extensions import db
 from scheduler_app.models import ALL, Depth, History, HistoryMark, Status, Task
-from scheduler_app.services import control, depths, history, retention, spans
+from scheduler_app.services import control, depths, history, retention, spans, tasks
 from tests.support.processes import eventually
+from tests.support.servers import Valkey
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -254,12 +255,20 @@ def test_an_hour_tells_two_hundred_operations_apart() -> None:
     assert counted(operation="other") == {"CREATED": 5, "SUCCESS": 5}
 
 
-def test_the_depth_is_the_highest_that_was_seen_in_the_span(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = [(3, 1, 5.0), (7, 0, 2.0), (0, 0, None)]
-    for waiting, running, oldest in seen:
-        queue = {"priority": 5, "waiting": waiting, "running": running, "oldest_waiting_seconds": oldest}
-        monkeypatch.setattr(depths.queues, "find", lambda now, queue=queue: [queue])
-        depths.sample(now=NOW)
+def test_the_depth_is_the_highest_that_was_seen_in_the_span(valkey: Valkey) -> None:
+    def post(count: int, at: datetime) -> None:
+        request = {"operation": "calculate", "params": {}, "priority": 5, "max_retries": 0, "run_at": at}
+        tasks.submit([request] * count, now=at)
+
+    post(3, at=NOW - 5 * SECOND)
+    [runs] = end(status=Status.STARTED)
+    depths.sample(now=NOW)
+    db.session.execute(delete(Task).where(Task.task_id == runs))
+    db.session.commit()
+    post(4, at=NOW)
+    depths.sample(now=NOW - 3 * SECOND)
+    valkey.client.flushall()
+    depths.sample(now=NOW)
     rows = db.session.scalars(select(Depth).order_by(Depth.span)).all()
     assert [(row.span, row.waiting, row.running, row.oldest_seconds) for row in rows] == [
         (span, 7, 1, 5.0) for span in (10, 60, 3600)
