@@ -122,6 +122,13 @@ def test_rules_sh_shows_the_times_of_each_kind_of_rule(answers: Callable[..., li
     assert second_monday == ["2040-01-02T08:00:00+01:00", "2040-01-16T08:00:00+01:00"]
 
 
+def test_the_priority_of_queues_sh_is_paused_purged_and_resumed(answers: Callable[..., list[Any]]) -> None:
+    paused, purged, resumed = answers("queues.sh")
+    assert (paused["priority"], paused["paused"], paused["pause_note"]) == (9, True, "The printer is on fire.")
+    assert purged == {"cancelled": 0, "remaining": 0}
+    assert (resumed["priority"], resumed["paused"]) == (9, False)
+
+
 def test_the_schedule_of_schedule_control_sh_is_paused_triggered_and_backfilled(
     backbeat: System, answers: Callable[..., list[Any]]
 ) -> None:
