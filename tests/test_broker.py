@@ -170,14 +170,14 @@ def test_a_level_that_was_busy_alone_owes_no_more_than_one_stride(broker: Worker
 
 def test_a_paused_level_gives_nothing_and_earns_no_credit(broker: WorkerBroker) -> None:
     fill(broker, 3000, [0, 1])
-    broker.pauses.copy(["tasks.p1"])
+    broker.pauses.copy(lambda: {"tasks.p1"})
     assert shares(broker, pulls=1000) == {"tasks.p0": 1000}
-    broker.pauses.copy([])
+    broker.pauses.copy(set)
     assert shares(broker, pulls=768)["tasks.p1"] == pytest.approx(256, abs=2)
 
 
 def test_a_pause_reaches_a_worker_that_pulls_next_whatever_redis_has_lost(valkey: Valkey) -> None:
-    asked: list[list[str] | None] = [["tasks.p5"], None, []]
+    asked: list[set[str] | None] = [{"tasks.p5"}, {"tasks.p5"}, None, set(), set()]
     broker = WorkerBroker(valkey.url, ask_paused=lambda: asked.pop(0))
     valkey.client.flushall()
     broker.publish(deliveries(1))

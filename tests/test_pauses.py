@@ -126,6 +126,26 @@ def test_what_runs_at_a_pause_finishes_and_what_was_fetched_ahead_does_not_begin
     eventually(lambda: get(client, 3_000)["status"] == "SUCCESS", within=60)
 
 
+@pytest.mark.parametrize("calls", [("pause", "resume"), ("resume", "pause")])
+def test_who_has_read_the_table_too_early_and_writes_last_reads_it_again(
+    client: FlaskClient, app: Flask, valkey: Valkey, calls: tuple[str, str]
+) -> None:
+    before, during = calls
+    client.post(f"/queues/7/{before}/")
+    changes = [during]
+
+    def read_too_early() -> set[str] | None:
+        read = pauses.ask(app)
+        if changes:
+            assert client.post(f"/queues/7/{changes.pop()}/").status_code == 200
+        return read
+
+    with app.app_context():
+        assert broker.pauses.copy(read_too_early)
+    expected = {b"", b"tasks.p7"} if during == "pause" else {b""}
+    assert valkey.client.smembers("dramatiq:__paused__") == expected
+
+
 def test_a_paused_level_with_messages_does_not_make_idle_workers_spin(
     client: FlaskClient, worker: Callable[..., Process], valkey: Valkey
 ) -> None:

@@ -48,7 +48,7 @@ class PriorityBroker(RedisBroker):
         *,
         weights: Sequence[float] = DEFAULT_WEIGHTS,
         heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
-        ask_paused: Ask = tuple,
+        ask_paused: Ask = set,
     ) -> None:
         client = connect(url, retries=1, timeout=LONG)
         super().__init__(client=client, middleware=[], heartbeat_timeout=heartbeat_timeout)  # type: ignore[no-untyped-call]

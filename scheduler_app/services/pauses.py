@@ -78,11 +78,11 @@ def purge(priority: int, *, now: datetime, limit: int = PURGED) -> dict[str, int
 
 def renew(*, now: datetime) -> int:
     """Copies the table to Redis. A duty of the scheduler. Raises RedisError."""
-    broker.pauses.copy(_paused_queues())
+    broker.pauses.copy(_paused_queues)
     return 0
 
 
-def ask(app: Flask) -> list[str] | None:
+def ask(app: Flask) -> set[str] | None:
     """The queues that are paused, for a thread without a session; None when the table does not tell."""
     try:
         with database.deadline(PATIENCE), app.app_context():
@@ -103,13 +103,13 @@ def _cancel(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
     return list(db.session.execute(statement.returning(Task.task_id, Task.claims)))
 
 
-def _paused_queues() -> list[str]:
+def _paused_queues() -> set[str]:
     with db.engines[DIRECT].connect() as connection:
-        return [queue_name(priority) for priority in connection.scalars(select(PausedPriority.priority))]
+        return {queue_name(priority) for priority in connection.scalars(select(PausedPriority.priority))}
 
 
 def _copy_now() -> None:
     try:
-        broker.pauses.copy(_paused_queues())
+        broker.pauses.copy(_paused_queues)
     except RedisError as error:
         log.warning("Redis does not know yet which priorities are paused: %s", error)
