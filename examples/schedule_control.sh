@@ -33,6 +33,9 @@ call -X POST "$mine/trigger/"
 echo '# Resumed, it goes on from now.'
 call -X POST "$mine/resume/"
 
+echo '# Which times got no task, and why.'
+call "$mine/left-out/"
+
 echo '# The tasks of past times that have none, from start to before end.'
 call "$mine/backfill/" -d '{"start": "2026-01-05T00:00:00Z", "end": "2026-01-10T00:00:00Z"}'
 

@@ -209,6 +209,8 @@ class LeftOut(StrEnum):
     SUPERSEDED = "superseded"  # missed, as was a newer time; catch_up is latest
     TOO_LATE = "too_late"  # missed by more than catch_up_window, or at all when catch_up is none
     OVERLAP = "overlap"  # a task of the schedule had not finished
+    PAUSED = "paused"  # the schedule was paused
+    CHANGED = "changed"  # missed, and then the rule was changed; a changed rule counts from then on
 
 
 class TaskSchedule(Base):
@@ -239,9 +241,10 @@ class TaskSchedule(Base):
     pause_on_failure: Mapped[bool] = mapped_column(Boolean, server_default=false())  # when a task ends in ERROR
     paused: Mapped[bool] = mapped_column(Boolean, server_default=false())
     pause_note: Mapped[str | None] = mapped_column(String(500))
+    paused_run_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # next_run_at, as the pause found it
     missed: Mapped[int] = mapped_column(Integer, server_default="0")  # times left out because they were late
     skipped: Mapped[int] = mapped_column(Integer, server_default="0")  # times left out because of overlap
-    left_out: Mapped[list[dict[str, str]]] = mapped_column(Json, server_default="[]")  # newest first, the last few
+    left_out_rows: Mapped[int] = mapped_column(Integer, server_default="0")  # how many LeftOutTimes it has written
     next_run_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # null: never again, or paused
     last_run_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # the latest occurrence that became a task
     checked_scheduling_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # when the scheduler last acted on it
@@ -253,6 +256,25 @@ class TaskSchedule(Base):
         Index("ix_task_schedule_next_run_at", "next_run_at"),
         {"sqlite_autoincrement": True},
     )
+
+
+class LeftOutTime(Base):
+    """A time of a schedule that got no task, or several in a row that got none for the same reason.
+
+    A schedule writes its rows into a ring, so that it never has more than the ring's slots.
+    """
+
+    __tablename__ = "left_out_time"
+
+    task_schedule_id: Mapped[int] = mapped_column(
+        ID, ForeignKey("task_schedule.task_schedule_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    scheduled_for: Mapped[datetime] = mapped_column(UTCDateTime)  # the first of them
+    last_for: Mapped[datetime] = mapped_column(UTCDateTime)  # the last of them
+    times: Mapped[int] = mapped_column(Integer)  # how many
+    reason: Mapped[str] = mapped_column(String(10))
+    recorded_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 
 class Worker(Base):

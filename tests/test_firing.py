@@ -10,9 +10,9 @@ from sqlalchemy import update
 from scheduler_app.extensions import db
 from scheduler_app.models import Task, TaskSchedule
 from scheduler_app.operations import PermanentError
-from scheduler_app.services import attempts, schedule_policies
+from scheduler_app.services import attempts, schedule_policies, task_schedules
 from scheduler_app.services.attempts import Attempt
-from scheduler_app.services.firing import KEPT, fire_due
+from scheduler_app.services.firing import fire_due
 from tests.support import claims
 from tests.support.schedules import DAY, HOUR, MINUTE, NOON, create, fired, look, next_run_at, tasks_of
 
@@ -40,8 +40,8 @@ def claim(schedule_id: int) -> Attempt:
 
 
 def left_out(schedule_id: int) -> list[tuple[datetime, str]]:
-    shown = look(schedule_id).left_out
-    return [(datetime.fromisoformat(entry["scheduled_for"]), entry["reason"]) for entry in shown]
+    db.session.rollback()
+    return [(entry.scheduled_for, entry.reason) for entry in task_schedules.left_out_times(schedule_id)]
 
 
 def counters(schedule_id: int) -> tuple[int, int, int]:
@@ -101,8 +101,10 @@ def test_of_thousands_of_missed_times_all_are_counted_and_the_newest_shown(app: 
     fire_all(NOON + 2 * DAY)
     assert fired(schedule) == [NOON + 2 * DAY]
     assert counters(schedule) == (1, 2 * 1440, 0)
-    assert len(left_out(schedule)) == KEPT
     assert left_out(schedule)[0] == (NOON + 2 * DAY - MINUTE, "superseded")
+    kept = task_schedules.left_out_times(schedule)
+    assert sum(entry.times for entry in kept) == 2 * 1440
+    assert len(kept) < 40
 
 
 def test_one_pass_looks_at_a_bounded_number_of_times(app: Flask) -> None:
@@ -168,6 +170,10 @@ def test_a_rule_that_cannot_be_evaluated_pauses_its_schedule_and_no_other(app: F
     assert (fired(poison), fired(other)) == ([], [NOON])
     assert look(poison).paused
     assert "cannot be evaluated" in (look(poison).pause_note or "")
+    assert (left_out(poison), counters(poison)) == ([(NOON, "paused")], (0, 0, 0))
+    task_schedules.change(poison, timezone="UTC", now=NOON + MINUTE / 2)
+    task_schedules.resume(poison, now=NOON + 2 * MINUTE)
+    assert left_out(poison) == [(NOON + minute * MINUTE, "paused") for minute in (2, 1, 0)]
 
 
 @pytest.mark.parametrize(
@@ -198,3 +204,78 @@ def test_a_cancelled_task_that_fails_does_not_pause_its_schedule(app: Flask) -> 
     attempts.fail(attempt, PermanentError("stopped"), now=NOON + HOUR)
     assert tasks_of(schedule)[0].status == "CANCELLED"
     assert not look(schedule).paused
+
+
+def stretches(schedule_id: int) -> list[tuple[datetime, datetime, int, str]]:
+    db.session.rollback()
+    kept = task_schedules.left_out_times(schedule_id)
+    return [(entry.scheduled_for, entry.last_for, entry.times, entry.reason) for entry in kept]
+
+
+def test_times_during_a_pause_are_recorded_when_it_ends(app: Flask) -> None:
+    schedule = create(every_x_hours=1)
+    fire_all(NOON)
+    task_schedules.pause(schedule, now=NOON + 1.5 * HOUR)  # 13:00 was due, and nobody had fired it
+    task_schedules.pause(schedule, note="still", now=NOON + 2.5 * HOUR)
+    assert left_out(schedule) == []
+    task_schedules.resume(schedule, now=NOON + 3.5 * HOUR)
+    assert left_out(schedule) == [(time, "paused") for time in hours(3, 2, 1)]
+    task_schedules.resume(schedule, now=NOON + 3.5 * HOUR)
+    assert (counters(schedule), len(left_out(schedule))) == ((1, 0, 0), 3)
+
+
+def test_a_pause_after_a_failure_records_its_times_too(app: Flask) -> None:
+    schedule = create(every_x_hours=1, pause_on_failure=True, max_retries=0)
+    fire_all(NOON)
+    attempts.fail(claim(schedule), RuntimeError("broken"), now=NOON)
+    task_schedules.resume(schedule, now=NOON + HOUR)
+    assert left_out(schedule) == [(NOON + HOUR, "paused")]
+
+
+def test_a_pause_counts_no_time_that_schedule_x_times_or_end_at_forbids(app: Flask) -> None:
+    limited = create(every_x_hours=1, schedule_x_times=2)
+    ended = create(every_x_hours=1, end_at=NOON + HOUR)
+    for schedule in (limited, ended):
+        task_schedules.pause(schedule, now=NOON - MINUTE)
+        task_schedules.resume(schedule, now=NOON + 9 * HOUR)
+        assert left_out(schedule) == [(time, "paused") for time in hours(1, 0)]
+
+
+def test_missed_times_that_a_changed_rule_gives_up_are_recorded(app: Flask) -> None:
+    schedule = create(every_x_hours=1)
+    task_schedules.change(schedule, every_x_hours=2, now=NOON + 1.5 * HOUR)
+    assert left_out(schedule) == [(time, "changed") for time in hours(1, 0)]
+    task_schedules.change(schedule, name="new", now=NOON + 9 * HOUR)
+    assert len(left_out(schedule)) == 2
+
+
+def test_a_rule_changed_during_a_pause_counts_the_times_of_both_rules(app: Flask) -> None:
+    schedule = create(every_x_hours=1)
+    task_schedules.pause(schedule, now=NOON - MINUTE)
+    task_schedules.change(schedule, every_x_hours=24, now=NOON + 1.5 * HOUR)
+    assert next_run_at(schedule) is None
+    task_schedules.resume(schedule, now=NOON + 1.5 * HOUR + DAY)
+    first = NOON + 1.5 * HOUR
+    assert left_out(schedule) == [(time, "paused") for time in (first + DAY, NOON + HOUR, NOON)]
+
+
+def test_a_long_pause_writes_one_row(app: Flask) -> None:
+    schedule = create(cron="* * * * *")
+    task_schedules.pause(schedule, now=NOON)
+    task_schedules.resume(schedule, now=NOON + 1000 * DAY)
+    assert stretches(schedule) == [(NOON, NOON + 1000 * DAY, task_schedules.COUNTED, "paused")]
+
+
+def test_a_schedule_keeps_its_latest_hundred_entries(app: Flask) -> None:
+    schedule = create(every_x_hours=1, overlap="skip")
+    for hour in range(120):
+        fire_all(NOON + hour * HOUR)
+    assert left_out(schedule) == [(time, "overlap") for time in reversed(hours(*range(20, 120)))]
+    task_schedules.remove(schedule, now=NOON)
+
+
+def test_what_one_pass_leaves_out_is_a_few_rows(app: Flask) -> None:
+    schedule = create(cron="* * * * *", catch_up="none")
+    fire_due(now=NOON + 1000 * DAY)
+    [*singles, stretch] = stretches(schedule)
+    assert (len(singles), stretch[0], stretch[2]) == (10, NOON, schedule_policies.MAX_TIMES - 9)

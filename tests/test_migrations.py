@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask
 from flask_migrate import downgrade, upgrade
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select, text
 
 from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import Base, db
+from scheduler_app.models import LeftOutTime, TaskSchedule
 from tests.support.servers import Postgres
 
 ROOT = Path(__file__).parent.parent
@@ -118,3 +120,22 @@ def test_migrating_at_once_in_several_processes_does_no_harm(app: Flask, empty_d
     outputs = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], "\n".join(outputs)
     assert tables() == TABLES
+
+
+def test_the_times_that_schedules_left_out_move_to_their_table(app: Flask) -> None:
+    upgrade(revision="0008")
+    listed = [{"scheduled_for": f"2030-07-01T0{hour}:00:00Z", "reason": "overlap"} for hour in (5, 4)]
+    names = "operation, params, priority, max_retries, anchor_at, times_scheduled, created_at, left_out"
+    values = "'calculate', '{}', 5, 5, '2030-01-01', 0, '2030-01-01', :left_out"
+    with db.engine.begin() as connection:
+        for left_out in ([], listed):
+            insert = text(f"INSERT INTO task_schedule ({names}) VALUES ({values})")  # noqa: S608
+            connection.execute(insert, {"left_out": json.dumps(left_out)})
+    upgrade()
+    written = select(TaskSchedule.left_out_rows).order_by(TaskSchedule.task_schedule_id)
+    kept = select(LeftOutTime.task_schedule_id, LeftOutTime.slot, LeftOutTime.scheduled_for, LeftOutTime.reason)
+    four = datetime(2030, 7, 1, 4, tzinfo=UTC)
+    with db.engine.connect() as connection:
+        assert connection.scalars(written).all() == [0, 2]
+        moved = connection.execute(kept.order_by(LeftOutTime.slot)).all()
+        assert moved == [(2, 0, four, "overlap"), (2, 1, four + timedelta(hours=1), "overlap")]

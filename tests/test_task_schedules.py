@@ -71,7 +71,7 @@ def test_it_fires_at_end_at_and_not_later(app: Flask) -> None:
 def test_a_task_carries_what_the_schedule_says(app: Flask) -> None:
     schedule = create(every_x_hours=1, priority=2, max_retries=0)
     fire_due(now=NOON)
-    [task] = task_schedules.latest_tasks(schedule)
+    [task] = task_schedules.latest_tasks(schedule, limit=10)
     assert (task.operation, task.params, task.priority, task.max_retries) == ("calculate", {"expression": "1+1"}, 2, 0)
     assert (task.scheduled_for, task.run_at, task.status) == (NOON, NOON, "PENDING")
 

@@ -114,9 +114,16 @@ def test_a_schedule_shows_the_latest_times_that_got_no_task(client: FlaskClient)
     shown = client.get(f"/task-schedules/{schedule['task_schedule_id']}/").json
     assert (shown["missed"], shown["skipped"]) == (2, 0)
     assert shown["left_out"] == [
-        {"scheduled_for": "2040-06-01T13:00:00Z", "reason": "superseded"},
-        {"scheduled_for": "2040-06-01T12:00:00Z", "reason": "superseded"},
+        {
+            "scheduled_for": f"2040-06-01T{hour}:00:00Z",
+            "last_for": f"2040-06-01T{hour}:00:00Z",
+            "times": 1,
+            "reason": "superseded",
+            "recorded_at": "2040-06-01T14:00:00Z",
+        }
+        for hour in (13, 12)
     ]
+    assert client.get(f"/task-schedules/{schedule['task_schedule_id']}/left-out/").json == shown["left_out"]
 
 
 def test_a_schedule_is_paused_with_a_note_and_resumed(client: FlaskClient) -> None:

@@ -100,6 +100,15 @@ FIRED = SCHEDULE | {
     "checked_scheduling_at": "2030-07-01T04:30:00.500000Z",
 }
 OF_SCHEDULE = {"params": SCHEDULE["params"], "task_schedule": 3, "scheduled_for": "2030-07-01T04:30:00Z"}
+LEFT_OUT = [
+    {
+        "scheduled_for": "2030-07-01T04:30:00Z",
+        "last_for": "2030-07-01T06:30:00Z",
+        "times": 3,
+        "reason": "paused",
+        "recorded_at": "2030-07-01T07:00:00Z",
+    }
+]
 SCHEDULE_DETAIL = FIRED | {"tasks": [LISTED | OF_SCHEDULE | {"result": 15}], "left_out": []}
 TRIGGERED = PENDING | OF_SCHEDULE | {"scheduled_for": "2030-07-01T04:30:00.000001Z"}
 BACKFILLED = LISTED_PENDING | OF_SCHEDULE | {"scheduled_for": "2030-06-30T04:30:00Z"}

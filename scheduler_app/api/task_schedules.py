@@ -15,6 +15,7 @@ from scheduler_app.models import Scope, Task, TaskSchedule
 from scheduler_app.schemas.fields import PageQuery
 from scheduler_app.schemas.task_schedules import (
     BackfillRequest,
+    LeftOutOut,
     PauseRequest,
     RuleRequest,
     TaskScheduleChange,
@@ -89,7 +90,12 @@ def get_schedule(task_schedule_id: int) -> Any:
 
     The answer has its latest ten tasks, and the latest ten times that got no task, with the reason.
     """
-    return vars(task_schedules.get(task_schedule_id)) | {"tasks": task_schedules.latest_tasks(task_schedule_id)}
+    schedule = vars(task_schedules.get(task_schedule_id))
+    latest = {"limit": task_schedules.LATEST}
+    return schedule | {
+        "tasks": task_schedules.latest_tasks(task_schedule_id, **latest),
+        "left_out": task_schedules.left_out_times(task_schedule_id, **latest),
+    }
 
 
 @blp.route("/<id:task_schedule_id>/", methods=["PATCH"])
@@ -171,6 +177,17 @@ def list_upcoming_times(query: dict[str, Any], task_schedule_id: int) -> Any:
     `schedule_x_times` still allows.
     """
     return occurrences.upcoming(task_schedule_id, **query)
+
+
+@blp.route("/<id:task_schedule_id>/left-out/", methods=["GET"])
+@needs(Scope.READ)
+@blp.response(200, LeftOutOut(many=True), example=answers.LEFT_OUT)
+def list_times_left_out(task_schedule_id: int) -> Any:
+    """Show which times of a schedule got no task, and why
+
+    The latest first. Times in a row can share an entry. The latest 100 entries of each schedule are kept.
+    """
+    return task_schedules.left_out_times(task_schedule_id)
 
 
 @blp.route("/<id:task_schedule_id>/backfill/", methods=["POST"])

@@ -265,16 +265,27 @@ class TaskScheduleOut(AnswerSchema):
 
 
 class LeftOutOut(AnswerSchema):
-    """A time that got no task."""
+    """A time that got no task, or several in a row that got none for the same reason."""
 
-    scheduled_for = fields.String(metadata={"format": "date-time", "example": "2030-07-01T04:30:00Z"})
+    scheduled_for = Time(metadata={"description": "The first of them.", "example": "2030-07-01T04:30:00Z"})
+    last_for = Time(metadata={"description": "The last of them.", "example": "2030-07-01T04:30:00Z"})
+    times = fields.Integer(
+        metadata={
+            "description": f"How many. Of a pause and of a change {task_schedules.COUNTED:,} are counted at most;"
+            " `last_for` is then its end.",
+            "example": 1,
+        }
+    )
     reason = fields.String(
         metadata={
             "enum": [reason.value for reason in LeftOut],
             "description": "`superseded`: missed, as was a newer time. `too_late`: missed by more than"
-            " `catch_up_window`, or at all with `catch_up: none`. `overlap`: a task had not finished.",
+            " `catch_up_window`, or at all with `catch_up: none`. `overlap`: a task had not finished. `paused`: the"
+            " schedule was paused; recorded when it is resumed. `changed`: missed, and then the rule was changed.",
+            "example": "superseded",
         }
     )
+    recorded_at = Time(metadata={"description": "When it was left out.", "example": "2030-07-01T06:30:00Z"})
 
 
 class TaskScheduleDetailOut(TaskScheduleOut):

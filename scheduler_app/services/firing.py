@@ -11,7 +11,7 @@ from sqlalchemy import Integer, Row, Select, bindparam, select, update
 from scheduler_app.database import as_table, begin_write, parameters
 from scheduler_app.extensions import db
 from scheduler_app.models import ID, LeftOut, Overlap, Task, TaskSchedule, UTCDateTime
-from scheduler_app.services import control, dispatch
+from scheduler_app.services import control, dispatch, left_out
 from scheduler_app.services.occurrences import COPIED, create_tasks
 from scheduler_app.services.schedule_policies import Decision, decide
 from scheduler_app.services.task_schedules import remaining, rule_of
@@ -19,7 +19,6 @@ from scheduler_app.services.task_schedules import remaining, rule_of
 log = logging.getLogger(__name__)
 
 ADVANCED = {"id": ID, "next_run_at": UTCDateTime(), "last_run_at": UTCDateTime(), "times_scheduled": Integer()}
-KEPT = 10  # how many of the times left out a schedule shows
 
 Decided = Sequence[tuple[Row[Any], Decision]]
 
@@ -40,7 +39,7 @@ def fire_due(*, now: datetime, limit: int = 500) -> list[timedelta]:
     _cancel_previous(decided, unfinished, now)
     tasks = create_tasks([(schedule, moment) for schedule, decision in decided for moment in decision.create], now=now)
     _advance(decided, Counter(task.task_schedule_id for task in tasks), now)
-    _record(decided)
+    _record(decided, now)
     db.session.commit()
     dispatch.publish(tasks)
     return [now - schedule.next_run_at for schedule in schedules]
@@ -69,7 +68,8 @@ def _decide(schedule: Row[Any], unfinished: dict[int, list[int]], now: datetime)
         return decide(schedule, rule_of(schedule), busy=schedule.task_schedule_id in unfinished, now=now)
     except Exception as error:
         log.exception("task schedule %d is paused: its rule cannot be evaluated", schedule.task_schedule_id)
-        return Decision([], [], None, f"Its rule cannot be evaluated: {error!r}"[:500])
+        held = [(schedule.next_run_at, LeftOut.PAUSED)]
+        return Decision([], held, None, f"Its rule cannot be evaluated: {error!r}"[:500])
 
 
 def _cancel_previous(decided: Decided, unfinished: dict[int, list[int]], now: datetime) -> None:
@@ -105,34 +105,33 @@ def _advanced(
     )
 
 
-def _record(decided: Decided) -> None:
+def _record(decided: Decided, now: datetime) -> None:
     """Records what did not go as planned: times left out, and rules that can't be evaluated."""
-    names = ("missed", "skipped", "left_out", "paused", "pause_note")
+    unplanned = [(schedule, decision) for schedule, decision in decided if decision.left_out or decision.problem]
+    if not unplanned:
+        return
+    stretches = [left_out.stretches(decision.left_out) for _, decision in unplanned]
+    left_out.record(zip((schedule for schedule, _ in unplanned), stretches, strict=True), now=now)
+    names = ("missed", "skipped", "left_out_rows", "paused", "pause_note")
     statement = (
         update(TaskSchedule.__table__)  # type: ignore[arg-type]
         .where(TaskSchedule.task_schedule_id == bindparam("id"))
         .values({name: bindparam(f"new_{name}") for name in names})
     )
-    rows = [_recorded(schedule, decision) for schedule, decision in decided if decision.left_out or decision.problem]
-    if rows:
-        db.session.connection().execute(statement, rows)
+    rows = [
+        _recorded(schedule, decision, len(written))
+        for (schedule, decision), written in zip(unplanned, stretches, strict=True)
+    ]
+    db.session.connection().execute(statement, rows)
 
 
-def _recorded(schedule: Row[Any], decision: Decision) -> dict[str, Any]:
-    skipped = sum(reason == LeftOut.OVERLAP for _, reason in decision.left_out)
+def _recorded(schedule: Row[Any], decision: Decision, written: int) -> dict[str, Any]:
+    reasons = Counter(reason for _, reason in decision.left_out)
     return {
         "id": schedule.task_schedule_id,
-        "new_missed": schedule.missed + len(decision.left_out) - skipped,
-        "new_skipped": schedule.skipped + skipped,
-        "new_left_out": _latest_left_out(schedule, decision),
+        "new_missed": schedule.missed + reasons[LeftOut.SUPERSEDED] + reasons[LeftOut.TOO_LATE],
+        "new_skipped": schedule.skipped + reasons[LeftOut.OVERLAP],
+        "new_left_out_rows": schedule.left_out_rows + written,
         "new_paused": decision.problem is not None,
         "new_pause_note": decision.problem,
     }
-
-
-def _latest_left_out(schedule: Row[Any], decision: Decision) -> list[dict[str, str]]:
-    new = [
-        {"scheduled_for": moment.isoformat().replace("+00:00", "Z"), "reason": reason}
-        for moment, reason in reversed(decision.left_out[-KEPT:])
-    ]
-    return [*new, *schedule.left_out][:KEPT]

@@ -11,13 +11,12 @@ from sqlalchemy import Row
 from scheduler_app import recurrence
 from scheduler_app.models import CatchUp, LeftOut, Overlap
 from scheduler_app.recurrence import Rule
+from scheduler_app.services.left_out import Omission
 from scheduler_app.services.task_schedules import remaining
 
 ON_TIME = timedelta(seconds=60)  # a time that is later than this is missed; rules fire at most once a minute
 MAX_TIMES = 1_000  # times of one schedule that one pass looks at; the next pass goes on from there
 MAX_TASKS = 20  # tasks of one schedule that one pass creates
-
-Omission = tuple[datetime, LeftOut]
 
 
 class Decision(NamedTuple):

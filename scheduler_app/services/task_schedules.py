@@ -10,10 +10,11 @@ from scheduler_app import recurrence
 from scheduler_app.database import begin_write
 from scheduler_app.errors import Invalid, TaskScheduleNotFound
 from scheduler_app.extensions import db
-from scheduler_app.models import Status, Task, TaskSchedule
+from scheduler_app.models import LeftOut, LeftOutTime, Status, Task, TaskSchedule
 from scheduler_app.recurrence import InvalidRule, Rule
-from scheduler_app.services import audit, callers, listing
+from scheduler_app.services import audit, callers, left_out, listing
 from scheduler_app.services.idempotency import Once
+from scheduler_app.services.left_out import Stretch
 from scheduler_app.services.listing import Listed
 from scheduler_app.services.row_locks import update_tasks
 
@@ -21,7 +22,8 @@ INTERVALS = ("every_x_days", "every_x_hours", "every_x_minutes")
 KINDS = (INTERVALS, ("cron",), ("rrule",))  # the kinds of rule, each as the fields that give it
 RULE_FIELDS = (*(field for kind in KINDS for field in kind), "timezone", "start_at")
 ONE_KIND = f"Needed is exactly one kind of rule: {', '.join(INTERVALS)} or several of these; or cron; or rrule."
-LATEST_TASKS = 10
+LATEST = 10  # tasks, and times without one, that a schedule shows
+COUNTED = 1_000  # times that a pause or a change leaves out; more are not counted
 
 
 def create(*, now: datetime, once: Once[TaskSchedule] | None = None, **fields: Any) -> TaskSchedule:
@@ -68,10 +70,15 @@ def _found(schedule: TaskSchedule | None, task_schedule_id: int) -> TaskSchedule
     return schedule
 
 
-def latest_tasks(task_schedule_id: int) -> list[Listed]:
+def latest_tasks(task_schedule_id: int, *, limit: int) -> list[Listed]:
     """The tasks for the schedule's latest times, newest first."""
     mine = Task.task_schedule_id == task_schedule_id, *callers.within_reach(Task.operation)
-    return listing.read(*mine, order=Task.scheduled_for.desc(), limit=LATEST_TASKS)
+    return listing.read(*mine, order=Task.scheduled_for.desc(), limit=limit)
+
+
+def left_out_times(task_schedule_id: int, *, limit: int = left_out.KEPT) -> Sequence[LeftOutTime]:
+    """Its latest times that got no task, the latest first."""
+    return left_out.find(get(task_schedule_id).task_schedule_id, limit=limit)
 
 
 def find(*, limit: int, cursor: int | None = None) -> tuple[Sequence[TaskSchedule], int | None]:
@@ -88,15 +95,18 @@ def change(task_schedule_id: int, *, now: datetime, **fields: Any) -> TaskSchedu
     """A changed rule counts from now: it creates no tasks for past times, and fires for no time twice."""
     schedule = lock(task_schedule_id)
     callers.check_reach([fields.get("operation", schedule.operation)])
-    before = [getattr(schedule, name) for name in RULE_FIELDS]
+    before, old_rule = [getattr(schedule, name) for name in RULE_FIELDS], rule_of(schedule)
     for name, value in fields.items():
         setattr(schedule, name, value)
     _check_period(schedule)
     rule_changed = before != [getattr(schedule, name) for name in RULE_FIELDS]
     if rule_changed:
+        _leave_out(schedule, old_rule, LeftOut.PAUSED if schedule.paused else LeftOut.CHANGED, now)
         schedule.anchor_at = _anchor(schedule.start_at, now)
         _check_rule(schedule, now)
-    if rule_changed or not _still_due(schedule):
+    if schedule.paused:
+        schedule.paused_run_at = _next_time(schedule, now) if rule_changed else schedule.paused_run_at
+    elif rule_changed or not _still_due(schedule):
         schedule.next_run_at = _next_time(schedule, now)
     audit.record("task-schedule.change", task_schedule_id, details={"fields": sorted(fields)}, now=now)
     db.session.commit()
@@ -114,7 +124,9 @@ def remove(task_schedule_id: int, *, now: datetime) -> None:
 
 def pause(task_schedule_id: int, *, note: str | None = None, now: datetime) -> TaskSchedule:
     schedule = lock(task_schedule_id)
-    schedule.paused, schedule.pause_note, schedule.next_run_at = True, note, None
+    if not schedule.paused:
+        schedule.paused, schedule.paused_run_at, schedule.next_run_at = True, schedule.next_run_at, None
+    schedule.pause_note = note
     audit.record("task-schedule.pause", task_schedule_id, now=now)
     db.session.commit()
     return schedule
@@ -124,7 +136,8 @@ def resume(task_schedule_id: int, *, now: datetime) -> TaskSchedule:
     """The schedule goes on from now; times during the pause are not caught up. Does nothing if it is not paused."""
     schedule = lock(task_schedule_id)
     if schedule.paused:
-        schedule.paused, schedule.pause_note = False, None
+        _leave_out(schedule, rule_of(schedule), LeftOut.PAUSED, now)
+        schedule.paused, schedule.pause_note, schedule.paused_run_at = False, None, None
         schedule.next_run_at = _next_time(schedule, now)
         audit.record("task-schedule.resume", task_schedule_id, now=now)
     db.session.commit()
@@ -144,9 +157,27 @@ def pause_after_failure(task_id: int) -> None:
     db.session.execute(
         update(TaskSchedule)
         .where(TaskSchedule.task_schedule_id.in_(asks.with_for_update(skip_locked=True)))
-        .values(paused=True, pause_note=f"Task {task_id} ended in ERROR.", next_run_at=None)
+        .values(
+            paused=True,
+            pause_note=f"Task {task_id} ended in ERROR.",
+            paused_run_at=TaskSchedule.next_run_at,
+            next_run_at=None,
+        )
         .execution_options(synchronize_session=False)
     )
+
+
+def _leave_out(schedule: TaskSchedule, rule: Rule, reason: LeftOut, now: datetime) -> None:
+    """Records the times that this rule would have had until now, from the next one on that the schedule knew."""
+    first, most = schedule.next_run_at or schedule.paused_run_at, remaining(schedule)
+    if first is None or first > now:
+        return
+    most = COUNTED if most is None else min(most, COUNTED)
+    times = recurrence.between(rule, first, now + timedelta.resolution, COUNTED + 1)
+    omitted = [(moment, reason) for moment in times[:most]]
+    found = left_out.stretches(omitted) if len(times) <= COUNTED else [Stretch(first, now, most, reason)]
+    left_out.record([(schedule, found)], now=now)
+    schedule.left_out_rows += len(found)
 
 
 def rule_of(schedule: TaskSchedule | Row[Any]) -> Rule:
@@ -182,7 +213,7 @@ def _anchor(start_at: datetime | None, now: datetime) -> datetime:
 
 
 def _next_time(schedule: TaskSchedule, after: datetime) -> datetime | None:
-    if schedule.paused or remaining(schedule) == 0:
+    if remaining(schedule) == 0:
         return None
     return recurrence.next_after(rule_of(schedule), max(after, schedule.last_run_at or after))
 
