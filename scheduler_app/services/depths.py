@@ -17,7 +17,7 @@ FIGURES = ("waiting", "running", "oldest_seconds")
 
 def sample(*, now: datetime) -> int:
     """Keeps the highest figures of each span. A duty of the scheduler. Raises RedisError."""
-    rows = list(_rows(queues.find(now=now), now))
+    rows = list(_rows(queues.depths(now=now), now))
     if rows:
         statement = insert(Depth).values(rows)
         highest = {name: _higher(statement.excluded[name], getattr(Depth, name)) for name in FIGURES}
