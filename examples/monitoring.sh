@@ -1,5 +1,5 @@
 #!/bin/sh
-# Who works, what waits, and the figures for Prometheus. Settings: BACKBEAT_URL and BACKBEAT_API_KEY.
+# Who works, what waits, what fails, and the figures for Prometheus. Settings: BACKBEAT_URL and BACKBEAT_API_KEY.
 set -eu
 url=${BACKBEAT_URL:-http://127.0.0.1:8000}
 
@@ -18,3 +18,6 @@ call "$url/queues/"
 
 echo '# The same and more, in the text format of Prometheus.'
 call "$url/metrics"
+
+echo '# What made tasks fail lately, by cause.'
+call "$url/failures/"

@@ -81,6 +81,8 @@ class Status(StrEnum):
 
 WAITING = (Status.PENDING, Status.RETRYING)
 NOT_DONE = text("status IN ('STARTED', 'RETRYING', 'ERROR')")
+FAILED = text("status = 'ERROR'")
+CAUSED = text("cause IS NOT NULL")
 ENDED = text("finished_at IS NOT NULL")
 UNFINISHED = text("finished_at IS NULL AND task_schedule_id IS NOT NULL")
 UNSENT = text("enqueued_at IS NULL AND status IN ('PENDING', 'RETRYING')")
@@ -101,6 +103,7 @@ class Task(Base):
     error: Mapped[dict[str, str] | None] = mapped_column(Json)  # {type, message} of the last failure
     attempts: Mapped[int] = mapped_column(SmallInteger, default=0)  # begun since it was posted or last retried by hand
     max_retries: Mapped[int] = mapped_column(SmallInteger)  # attempts after the first
+    cause: Mapped[str | None] = mapped_column(String(16))  # of `error`, see services/causes.py
     progress: Mapped[dict[str, Any] | None] = mapped_column(Json)  # {percent, message}, as the operation last said
     cancel_requested: Mapped[bool] = mapped_column(Boolean, server_default=false())  # while STARTED: stop, please
     worker_id: Mapped[str | None] = mapped_column(String(36))  # of the latest attempt
@@ -127,6 +130,8 @@ class Task(Base):
         Index("ix_task_unfinished", "task_schedule_id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
         Index("ix_task_not_done", "status", "priority", sqlite_where=NOT_DONE, postgresql_where=NOT_DONE),
         Index("ix_task_finished_at", "finished_at", sqlite_where=ENDED, postgresql_where=ENDED),
+        Index("ix_task_failed", "status", "finished_at", sqlite_where=FAILED, postgresql_where=FAILED),
+        Index("ix_task_cause", "cause", "status", "task_id", sqlite_where=CAUSED, postgresql_where=CAUSED),
         Index("ix_task_unsent", "priority", "run_at", sqlite_where=UNSENT, postgresql_where=UNSENT),
         {"sqlite_autoincrement": True},  # a deleted task's id must not come again: a message may still name it
     )

@@ -10,7 +10,19 @@ from werkzeug.routing import BaseConverter, IntegerConverter
 
 from scheduler_app import database, errors
 from scheduler_app.access import open_to_all, register_guard
-from scheduler_app.api import bulk, health, keys, metrics, operations, queues, swagger, task_schedules, tasks, workers
+from scheduler_app.api import (
+    bulk,
+    failures,
+    health,
+    keys,
+    metrics,
+    operations,
+    queues,
+    swagger,
+    task_schedules,
+    tasks,
+    workers,
+)
 from scheduler_app.api.admission import register_admission
 from scheduler_app.api.problems import ErrorAnswers, register_responses
 from scheduler_app.api.task_examples import TaskExamples
@@ -94,7 +106,7 @@ def register_api(app: Flask) -> None:
     api.register_converter(Id, lambda converter: {"type": "integer", "minimum": 1})
     api.register_converter(Priority, lambda converter: {"type": "integer", "minimum": 0, "maximum": 9})
     api.register_converter(KeyName, lambda converter: {"type": "string", "pattern": f"^{KEY_NAME}$"})
-    for resource in (tasks, bulk, task_schedules, operations, workers, queues, health, metrics, keys):
+    for resource in (tasks, bulk, failures, task_schedules, operations, workers, queues, health, metrics, keys):
         api.register_blueprint(resource.blp)
     app.register_blueprint(swagger.blp)
     views: Mapping[str, Callable[..., Any]] = app.view_functions

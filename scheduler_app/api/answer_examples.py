@@ -12,6 +12,7 @@ PENDING: Example = {
     "status": "PENDING",
     "result": None,
     "error": None,
+    "cause": None,
     "progress": None,
     "cancel_requested": False,
     "attempts": 0,
@@ -59,6 +60,17 @@ MANY = {
         "summary": "a dry run",
         "value": {"task_ids": [], "remaining": 1, "next_cursor": None, "tasks": [LISTED_PENDING]},
     },
+}
+
+CAUSE: Example = {
+    "cause": "5d41402abc4b2a76",
+    "operation": "http_request",
+    "type": "ConnectTimeoutError",
+    "message": "Connection to example.com timed out.",
+    "count": 12,
+    "first_at": "2030-07-01T04:20:00Z",
+    "last_at": "2030-07-01T04:30:00Z",
+    "task_id": 17,
 }
 
 SCHEDULE: Example = {

@@ -25,6 +25,7 @@ from scheduler_app.schemas.fields import (
 from scheduler_app.services.listing import COLUMNS, COUNTED, LATEST, SHORT
 from scheduler_app.services.waiting import WaitingFor
 
+CAUSE = "5d41402abc4b2a76"
 CREATOR = "The schedule that created them."
 
 
@@ -91,6 +92,10 @@ class TaskFilter(RequestSchema):
     """Which tasks to select. A task must meet all conditions."""
 
     operation = fields.String(validate=validate.Length(1, 64), metadata={"description": "The operation's name."})
+    cause = fields.String(
+        validate=validate.Regexp(r"\A[0-9a-f]{16}\Z", error="16 of 0-9 and a-f."),
+        metadata={"description": "The cause of the latest failure: see `GET /failures/`.", "pattern": "^[0-9a-f]{16}$"},
+    )
     created_after = Time(metadata={"description": "Created later than this."})
     created_before = Time(metadata={"description": "Created earlier than this."})
 
@@ -137,6 +142,13 @@ class TaskOut(AnswerSchema):
     status = fields.String(metadata={"enum": [status.value for status in Status], "example": "SUCCESS"})
     result = fields.Raw(allow_none=True, metadata={"description": "What the operation returned.", "example": 11})
     error = fields.Nested(ErrorOut, allow_none=True, metadata={"description": "Of the last failed attempt."})
+    cause = fields.String(
+        allow_none=True,
+        metadata={
+            "description": "Of `error`. The same for failures that differ only in numbers, ids and quoted text.",
+            "example": CAUSE,
+        },
+    )
     progress = fields.Nested(
         ProgressOut, allow_none=True, metadata={"description": "The latest progress that the operation reported."}
     )

@@ -16,6 +16,7 @@ from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import Failure, Status, Task, UTCDateTime
 from scheduler_app.operations import PermanentError
+from scheduler_app.services.causes import fingerprint
 from scheduler_app.services.row_locks import lock_schedules
 from scheduler_app.services.task_schedules import pause_after_failure
 
@@ -79,7 +80,8 @@ def record_failure(
             "enqueued_at": None,
             "finished_at": case((Task.cancel_requested, literal(now, UTCDateTime())), else_=null()),
         }
-    won = _finish(attempt, progress, error=described, unknown_since=None, cancel_requested=False, **values)
+    values |= {"error": described, "cause": fingerprint(attempt.operation, described)}
+    won = _finish(attempt, progress, unknown_since=None, cancel_requested=False, **values)
     if won:
         _keep(attempt, described, error, now)
         if last:

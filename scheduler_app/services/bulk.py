@@ -122,7 +122,7 @@ def _oldest(chosen: Chosen, status: str, last: int | None, *conditions: ColumnEl
 
 def _last_to_search(chosen: Chosen, statuses: Sequence[str]) -> int | None:
     names = chosen.conditions.keys()
-    if names & {"task_id", "task_schedule_id"} or not (names - {"status"} or callers.bounds()):
+    if names & {"task_id", "task_schedule_id"} or not (names - {"status", "cause"} or callers.bounds()):
         return None
     ends = [_end_of_search(status, chosen.cursor or 0) for status in statuses]
     return min((end for end in ends if end is not None), default=None)

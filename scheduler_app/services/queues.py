@@ -61,7 +61,7 @@ def _age(run_at: datetime | None, now: datetime) -> float | None:
 def _count(status: Status) -> dict[int, int]:
     # The index is a partial one: SQLite takes it only when the query repeats its condition.
     query = select(Task.priority, func.count()).where(NOT_DONE, Task.status == status).group_by(Task.priority)
-    return {priority: count for priority, count in db.session.execute(query)}
+    return {row.priority: row[1] for row in db.session.execute(query)}
 
 
 def _oldest_run_at(heads: list[int | None]) -> dict[int, datetime]:

@@ -106,7 +106,8 @@ def find(filters: dict[str, Any], *, limit: int, cursor: int | None = None) -> t
 
 def _each_status(filters: dict[str, Any]) -> list[dict[str, str]]:
     """One query per status, because the index then gives the newest tasks without a sort."""
-    return [{"status": status} for status in filters.get("status", ())] or [{}]
+    statuses = filters.get("status") or (Status if "cause" in filters else ())
+    return [{"status": status} for status in statuses] or [{}]
 
 
 def _newest(filters: dict[str, Any], cursor: int | None, last: int | None, limit: int) -> Select[Any]:
@@ -120,7 +121,7 @@ def _newest(filters: dict[str, Any], cursor: int | None, last: int | None, limit
 
 
 def _last_to_search(filters: dict[str, Any], cursor: int | None) -> int | None:
-    if "task_schedule_id" in filters or not (filters.keys() - {"status"} or callers.bounds()):
+    if "task_schedule_id" in filters or not (filters.keys() - {"status", "cause"} or callers.bounds()):
         return None
     query = select(Task.task_id).where(Task.task_id < cursor) if cursor else select(Task.task_id)
     if len(statuses := filters.get("status", ())) == 1:
