@@ -21,6 +21,8 @@ When the clocks change (PEP 495 says "gap" and "fold"):
 cron(8) of Debian also follows real time for `*` in the minute field and `*/2` in the hour field. Backbeat does not,
 because such a rule would lose local times in spring and have some twice in autumn.
 
+`clock_changes` says which of the times that a rule gives were moved in this way.
+
 The order of this file: public functions; the parts of a search; cron; rrule; the clocks.
 """
 
@@ -144,9 +146,35 @@ def latest(rule: Rule, after: datetime, until: datetime) -> tuple[datetime | Non
     return newest, number
 
 
+def first_named(rule: Rule, start: datetime, end: datetime) -> datetime | None:
+    """The first local time that a rule names in [start, end), at most a day, whether the clock shows it or not.
+
+    All three have no zone. None also for a rule that follows real time.
+    """
+    walls: Iterator[datetime | None] = iter(())
+    if follows_clock(rule) and rule.cron is not None:
+        walls = CronSim(_fields(rule.cron), start - SECOND)
+    elif follows_clock(rule):
+        recurrence, dtstart = parsed_rrule(rule)
+        walls = recurrence.walk(dtstart.replace(tzinfo=None), start - SECOND)
+    periods = 0
+    for wall in walls:
+        periods += wall is None
+        if wall or periods > 3:  # a day, and the second before it, lie in three periods at most
+            return wall if wall and start <= wall < end else None
+    return None
+
+
+def follows_clock(rule: Rule) -> bool:
+    """Whether it names local times; if not, it follows real time."""
+    if rule.cron is not None:
+        return parsed_cron(rule.cron).hours != ALL_HOURS
+    return rule.rrule is not None and parsed_rrule(rule)[0].names_times
+
+
 def check_cron(text: str) -> None:
     """Raises InvalidRule for text that can't be read."""
-    _cron(text)
+    parsed_cron(text)
 
 
 @cache
@@ -201,12 +229,12 @@ def _candidates(rule: Rule, after: datetime) -> Iterator[datetime | None]:
     elif rule.cron is not None:
         yield from _cron_candidates(rule.cron, zone(rule.timezone), after)
     else:
-        yield from _rrule_candidates(*_rrule(rule), zone(rule.timezone), after)
+        yield from _rrule_candidates(*parsed_rrule(rule), zone(rule.timezone), after)
 
 
 def _cron_candidates(text: str, local_zone: ZoneInfo, after: datetime) -> Iterator[datetime | None]:
-    cron, local = _cron(text), after.astimezone(local_zone)
-    if cron.hours != ALL_HOURS:
+    cron, local = parsed_cron(text), after.astimezone(local_zone)
+    if cron.hours != ALL_HOURS:  # as follows_clock says
         return (_moment(wall, local_zone) for wall in CronSim(_fields(text), local.replace(tzinfo=None)))
     base = _utc(local.replace(minute=0, second=0, microsecond=0))
     shown = _Shown(lambda day: day.month in cron.months and cron.match_day(day), ALL_HOURS, cron.minutes)
@@ -214,7 +242,7 @@ def _cron_candidates(text: str, local_zone: ZoneInfo, after: datetime) -> Iterat
 
 
 @lru_cache(maxsize=1024)
-def _cron(text: str) -> CronSim:
+def parsed_cron(text: str) -> CronSim:
     fields = " ".join(_fields(text)[: CRON_LENGTH + 1].upper().split())
     if len(text) > CRON_LENGTH or not _CRON.fullmatch(fields) or _STEP_IN_ONE_VALUE.search(fields):
         raise InvalidRule("cron", CRON_ALLOWED)
@@ -244,7 +272,7 @@ def _rrule_candidates(
 
 
 @lru_cache(maxsize=1024)
-def _rrule(rule: Rule) -> tuple[Recurrence, datetime]:
+def parsed_rrule(rule: Rule) -> tuple[Recurrence, datetime]:
     """The RRULE and its DTSTART in local time."""
     dtstart = _utc(rule.anchor) + timedelta(microseconds=-rule.anchor.microsecond % 1_000_000)
     local = dtstart.astimezone(zone(rule.timezone))
@@ -259,7 +287,7 @@ def _own_end(rule: Rule) -> datetime | None:
     """The last moment that UNTIL or COUNT allow."""
     if rule.rrule is None:
         return None
-    recurrence, dtstart = _rrule(rule)
+    recurrence, dtstart = parsed_rrule(rule)
     if recurrence.until:
         return recurrence.until.replace(tzinfo=recurrence.until.tzinfo or dtstart.tzinfo)
     if recurrence.count is None:
@@ -327,9 +355,13 @@ def _moment(wall: datetime, local_zone: ZoneInfo) -> datetime:
     if moment.astimezone(local_zone).replace(tzinfo=None) == wall:
         return moment
     # PEP 495: in a gap, fold=0 counts with the offset before it and fold=1 with that after; its end lies between.
-    before, end = _utc(local.replace(fold=1)), moment
+    return change_between(_utc(local.replace(fold=1)), moment, local_zone)
+
+
+def change_between(before: datetime, after: datetime, local_zone: ZoneInfo) -> datetime:
+    """The moment between these two at which the clocks change."""
     offset = before.astimezone(local_zone).utcoffset()
-    while end - before > SECOND:
-        middle = before + (end - before) // SECOND // 2 * SECOND
-        before, end = (middle, end) if middle.astimezone(local_zone).utcoffset() == offset else (before, middle)
-    return end
+    while after - before > SECOND:
+        middle = before + (after - before) // SECOND // 2 * SECOND
+        before, after = (middle, after) if middle.astimezone(local_zone).utcoffset() == offset else (before, middle)
+    return after

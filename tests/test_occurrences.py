@@ -14,6 +14,7 @@ from scheduler_app.extensions import db
 from scheduler_app.models import TaskSchedule
 from scheduler_app.services import occurrences, task_schedules
 from scheduler_app.services.firing import fire_due
+from scheduler_app.services.occurrences import Time
 from tests.support.schedules import DAY, HOUR, MINUTE, NOON, create, fired, look
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -24,8 +25,8 @@ def backfill(schedule_id: int, start: datetime, end: datetime, now: datetime = N
     return [task.scheduled_for for task in tasks]
 
 
-def utc(times: list[dict[str, datetime]]) -> list[datetime]:
-    return [time["utc"] for time in times]
+def utc(times: list[Time]) -> list[datetime]:
+    return [time.utc for time in times]
 
 
 def test_a_trigger_creates_a_task_beside_the_schedules_own(app: Flask) -> None:
@@ -68,12 +69,41 @@ def test_a_paused_schedule_has_nothing_upcoming(app: Flask) -> None:
 def test_a_preview_shows_both_clocks_across_their_change(app: Flask) -> None:
     before = datetime.fromisoformat("2030-03-29T12:00:00Z")
     times = occurrences.preview(now=before, limit=3, cron="30 3 * * *", timezone="Europe/Bucharest")
-    assert [time["local"].isoformat() for time in times] == [
+    assert [time.local.isoformat() for time in times] == [
         "2030-03-30T03:30:00+02:00",
         "2030-03-31T04:00:00+03:00",  # 03:30 does not exist
         "2030-04-01T03:30:00+03:00",
     ]
     assert utc(times)[0].isoformat() == "2030-03-30T01:30:00+00:00"
+    assert [time.clock_change and time.clock_change.kind for time in times] == [None, "gap", None]
+
+
+def compared(schedule: int, now: datetime, **change: Any) -> list[tuple[float, str | None]]:
+    """Hours after noon, and what happens to each time."""
+    times = occurrences.compare(schedule, now=now, limit=4, **change)
+    return [((time.utc - NOON) / HOUR, fate) for time, fate in times]
+
+
+def test_a_change_shows_which_times_go_and_which_come(app: Flask) -> None:
+    schedule = create(cron="0 */2 * * *")
+    shown = compared(schedule, NOON - MINUTE, cron="0 */3 * * *")
+    assert shown == [(0, None), (2, "goes"), (3, "comes"), (4, "goes"), (6, None), (8, "goes"), (9, "comes")]
+    assert compared(schedule, NOON - MINUTE, name="new") == [(0, None), (2, None), (4, None), (6, None)]
+    assert look(schedule).cron == "0 */2 * * *"
+
+
+def test_a_change_that_ends_a_schedule_shows_what_goes(app: Flask) -> None:
+    schedule = create(every_x_hours=2)
+    shown = compared(schedule, NOON, end_at=NOON + 3 * HOUR)
+    assert shown == [(0, None), (2, None), (4, "goes"), (6, "goes")]
+    task_schedules.pause(schedule, now=NOON)
+    shown = compared(schedule, NOON, every_x_hours=4)
+    assert shown == [(hour, "goes" if hour % 4 else None) for hour in range(2, 17, 2)]
+
+
+def test_a_change_that_is_not_valid_is_refused(app: Flask) -> None:
+    with pytest.raises(Invalid):
+        compared(create(every_x_hours=2), NOON, start_at=NOON, end_at=NOON - HOUR)
 
 
 def test_a_backfill_creates_the_times_that_have_no_task(app: Flask) -> None:

@@ -158,9 +158,21 @@ def test_upcoming_times_come_in_both_clocks(client: FlaskClient) -> None:
     schedule = post(client, start_at="2040-06-01T00:00:00Z", **rule)
     answer = client.get(f"/task-schedules/{schedule['task_schedule_id']}/upcoming/?limit=2")
     assert answer.json == [
-        {"utc": "2040-06-01T04:30:00Z", "local": "2040-06-01T07:30:00+03:00"},
-        {"utc": "2041-06-01T04:30:00Z", "local": "2041-06-01T07:30:00+03:00"},
+        {"utc": "2040-06-01T04:30:00Z", "local": "2040-06-01T07:30:00+03:00", "clock_change": None},
+        {"utc": "2041-06-01T04:30:00Z", "local": "2041-06-01T07:30:00+03:00", "clock_change": None},
     ]
+
+
+def test_a_preview_marks_the_times_that_a_change_of_the_clocks_moves(client: FlaskClient) -> None:
+    rule = {"cron": "30 3 * * *", "timezone": "Europe/Bucharest", "start_at": "2030-03-30T12:00:00Z"}
+    [moved, usual] = client.post("/task-schedules/preview/?limit=2", json=rule).json
+    assert moved["clock_change"] == {
+        "kind": "gap",
+        "named": "2030-03-31T03:30:00",
+        "clock_from": "2030-03-31T03:00:00",
+        "clock_to": "2030-03-31T04:00:00",
+    }
+    assert usual["clock_change"] is None
 
 
 def test_a_preview_keeps_nothing(client: FlaskClient) -> None:

@@ -124,7 +124,16 @@ LEFT_OUT = [
 SCHEDULE_DETAIL = FIRED | {"tasks": [LISTED | OF_SCHEDULE | {"result": 15}], "left_out": []}
 TRIGGERED = PENDING | OF_SCHEDULE | {"scheduled_for": "2030-07-01T04:30:00.000001Z"}
 BACKFILLED = LISTED_PENDING | OF_SCHEDULE | {"scheduled_for": "2030-06-30T04:30:00Z"}
-UPCOMING = [{"utc": "2030-07-01T04:30:00Z", "local": "2030-07-01T07:30:00+03:00"}]
+GAP = {
+    "kind": "gap",
+    "named": "2030-03-31T03:30:00",
+    "clock_from": "2030-03-31T03:00:00",
+    "clock_to": "2030-03-31T04:00:00",
+}
+UPCOMING = [
+    {"utc": "2030-03-30T01:30:00Z", "local": "2030-03-30T03:30:00+02:00", "clock_change": None},
+    {"utc": "2030-03-31T01:00:00Z", "local": "2030-03-31T04:00:00+03:00", "clock_change": GAP},
+]
 
 RUNNING = {
     "task_id": 18,

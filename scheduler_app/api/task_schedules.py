@@ -77,7 +77,8 @@ def list_schedules(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 def preview_rule(query: dict[str, Any], rule: dict[str, Any]) -> Any:
     """Show the next times of a rule without creating a schedule
 
-    Each time is given in UTC and in the rule's zone. The rule is checked as a schedule's rule is.
+    Each time is given in UTC and in the rule's zone, and with what a change of the clocks does to it. The rule is
+    checked as a schedule's rule is.
     """
     return occurrences.preview(now=clock(), **query, **rule)
 

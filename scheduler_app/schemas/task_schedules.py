@@ -7,6 +7,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
 from scheduler_app import recurrence, rrule
+from scheduler_app.clock_changes import Kind
 from scheduler_app.models import CatchUp, LeftOut, Overlap
 from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
@@ -41,6 +42,13 @@ CATCH_UP = (
     "For times that were missed by more than a minute while no scheduler ran: `latest` creates one task"
     " for the newest, `all` one for each, `none` nothing."
 )
+
+
+class LocalTime(fields.NaiveDateTime):
+    """The time of a clock on a wall, without offset."""
+
+    def __init__(self, metadata: dict[str, Any]) -> None:
+        super().__init__(format="iso", metadata=metadata)
 
 
 class WholeSecond(Time):
@@ -215,12 +223,32 @@ class BackfillRequest(RequestSchema):
     end = Time(required=True, metadata={"example": "2026-01-08T00:00:00Z"})
 
 
+class ClockChangeOut(AnswerSchema):
+    """How a change of the clocks moves or repeats a time. The times here are those of the rule's zone."""
+
+    kind = fields.String(
+        metadata={
+            "enum": [kind.value for kind in Kind],
+            "description": "`gap`: the clock never shows the time that the rule names, so it fires at the gap's end."
+            " `repeated_once`: the clock shows it twice, and it fires the first time. `repeated_twice`: it fires both"
+            " times, since the rule runs through the day.",
+            "example": "gap",
+        }
+    )
+    named = LocalTime(metadata={"description": "What the rule names.", "example": "2030-03-31T03:30:00"})
+    clock_from = LocalTime(metadata={"description": "From where the clock changes …", "example": "2030-03-31T03:00:00"})
+    clock_to = LocalTime(metadata={"description": "… to where.", "example": "2030-03-31T04:00:00"})
+
+
 class UpcomingOut(AnswerSchema):
     """A time at which a task is due."""
 
-    utc = Time(metadata={"example": "2030-07-01T04:30:00Z"})
+    utc = Time(metadata={"example": "2030-03-31T01:00:00Z"})
     local = fields.DateTime(
-        format="iso", metadata={"description": "In the rule's zone.", "example": "2030-07-01T07:30:00+03:00"}
+        format="iso", metadata={"description": "In the rule's zone.", "example": "2030-03-31T04:00:00+03:00"}
+    )
+    clock_change = fields.Nested(
+        ClockChangeOut, allow_none=True, metadata={"description": "null: no change of the clocks matters to it."}
     )
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row, literal, select
 
-from scheduler_app import recurrence
+from scheduler_app import clock_changes, recurrence
+from scheduler_app.clock_changes import ClockChange
 from scheduler_app.database import as_table, insert, parameters
 from scheduler_app.errors import Invalid
 from scheduler_app.extensions import db
@@ -18,6 +19,8 @@ from scheduler_app.services.idempotency import Once
 from scheduler_app.services.listing import Listed
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+GOES, COMES = "goes", "comes"
+MORE = 3  # times as many old ones are looked at as new ones
 MAX_BACKFILL = 1_000  # tasks per call
 MAX_COUNTED = 10_000  # times that are counted, to know when schedule_x_times is used up
 Occurrence = tuple[TaskSchedule | Row[Any], datetime]
@@ -27,17 +30,44 @@ CHOSEN = {"id": ID, "moment": UTCDateTime()}
 COPIED = ("operation", "params", "priority", "max_retries", "created_by")  # from the schedule to its tasks
 
 
-def upcoming(task_schedule_id: int, *, limit: int, after: datetime | None = None) -> list[dict[str, datetime]]:
-    """The next times later than `after`, in UTC and in the schedule's zone. None while it is paused."""
+class Time(NamedTuple):
+    utc: datetime
+    local: datetime  # in the rule's zone
+    clock_change: ClockChange | None  # how a change of the clocks moves or repeats it
+
+
+def upcoming(task_schedule_id: int, *, limit: int, after: datetime | None = None) -> list[Time]:
+    """The next times later than `after`. None while it is paused."""
     schedule = task_schedules.get(task_schedule_id)
     if schedule.next_run_at is None:
         return []
     return _next_times(schedule, schedule.next_run_at - timedelta.resolution, after, limit)
 
 
-def preview(*, now: datetime, limit: int, after: datetime | None = None, **rule: Any) -> list[dict[str, datetime]]:
+def preview(*, now: datetime, limit: int, after: datetime | None = None, **rule: Any) -> list[Time]:
     """The same for a rule without a schedule."""
     return _next_times(task_schedules.draft(now=now, **rule), task_schedules.just_before(now), after, limit)
+
+
+def compare(task_schedule_id: int, *, now: datetime, limit: int, **fields: Any) -> list[tuple[Time, str | None]]:
+    """The next times after a change of these fields, and between them those that go.
+
+    Each time is with GOES, COMES, or None if it stays. Of a paused schedule: as if it were resumed now. Raises Invalid.
+    """
+    schedule = task_schedules.get(task_schedule_id)
+    new = _coming(task_schedules.changed(schedule, now=now, **fields), limit)
+    old = _coming(task_schedules.changed(schedule, now=now), MORE * limit)
+    if len(new) == limit:
+        old = [time for time in old if time.utc <= new[-1].utc]
+    kept, wanted = {time.utc for time in new}, {time.utc for time in old}
+    times = [(time, None if time.utc in wanted else COMES) for time in new]
+    times += [(time, GOES) for time in old if time.utc not in kept][: len(new) or limit]
+    return sorted(times, key=lambda one: one[0].utc)
+
+
+def _coming(schedule: TaskSchedule, limit: int) -> list[Time]:
+    first = schedule.next_run_at
+    return _next_times(schedule, first - timedelta.resolution, None, limit) if first else []
 
 
 def trigger(task_schedule_id: int, *, now: datetime, once: Once[Task] | None = None) -> Task:
@@ -130,12 +160,10 @@ def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Ro
     return list(db.session.execute(unless_there.returning(*RETURNED), given))
 
 
-def _next_times(
-    schedule: TaskSchedule, begin: datetime, after: datetime | None, limit: int
-) -> list[dict[str, datetime]]:
-    zone = recurrence.zone(schedule.timezone)
+def _next_times(schedule: TaskSchedule, begin: datetime, after: datetime | None, limit: int) -> list[Time]:
+    rule, zone = task_schedules.rule_of(schedule), recurrence.zone(schedule.timezone)
     times = _times(schedule, begin, max(after or begin, begin), limit)
-    return [{"utc": moment, "local": moment.astimezone(zone)} for moment in times]
+    return [Time(moment, moment.astimezone(zone), clock_changes.at(rule, moment)) for moment in times]
 
 
 def _times(schedule: TaskSchedule, begin: datetime, after: datetime, limit: int) -> list[datetime]:

@@ -95,15 +95,10 @@ def change(task_schedule_id: int, *, now: datetime, **fields: Any) -> TaskSchedu
     """A changed rule counts from now: it creates no tasks for past times, and fires for no time twice."""
     schedule = lock(task_schedule_id)
     callers.check_reach([fields.get("operation", schedule.operation)])
-    before, old_rule = [getattr(schedule, name) for name in RULE_FIELDS], rule_of(schedule)
-    for name, value in fields.items():
-        setattr(schedule, name, value)
-    _check_period(schedule)
-    rule_changed = before != [getattr(schedule, name) for name in RULE_FIELDS]
+    old_rule = rule_of(schedule)
+    rule_changed = _set(schedule, fields, now)
     if rule_changed:
         _leave_out(schedule, old_rule, LeftOut.PAUSED if schedule.paused else LeftOut.CHANGED, now)
-        schedule.anchor_at = _anchor(schedule.start_at, now)
-        _check_rule(schedule, now)
     if schedule.paused:
         schedule.paused_run_at = _next_time(schedule, now) if rule_changed else schedule.paused_run_at
     elif rule_changed or not _still_due(schedule):
@@ -111,6 +106,28 @@ def change(task_schedule_id: int, *, now: datetime, **fields: Any) -> TaskSchedu
     audit.record("task-schedule.change", task_schedule_id, details={"fields": sorted(fields)}, now=now)
     db.session.commit()
     return schedule
+
+
+def changed(schedule: TaskSchedule, *, now: datetime, **fields: Any) -> TaskSchedule:
+    """What the schedule would be after this change; it is not stored. Raises Invalid."""
+    columns = TaskSchedule.__table__.c
+    copy = TaskSchedule(**{name: getattr(schedule, name) for name in columns.keys()})  # noqa: SIM118
+    if _set(copy, fields, now) or not _still_due(copy):
+        copy.next_run_at = _next_time(copy, now)
+    return copy
+
+
+def _set(schedule: TaskSchedule, fields: dict[str, Any], now: datetime) -> bool:
+    """Returns whether the rule has changed. Raises Invalid."""
+    before = [getattr(schedule, name) for name in RULE_FIELDS]
+    for name, value in fields.items():
+        setattr(schedule, name, value)
+    _check_period(schedule)
+    if before == [getattr(schedule, name) for name in RULE_FIELDS]:
+        return False
+    schedule.anchor_at = _anchor(schedule.start_at, now)
+    _check_rule(schedule, now)
+    return True
 
 
 def remove(task_schedule_id: int, *, now: datetime) -> None:
