@@ -18,16 +18,16 @@ pytestmark = pytest.mark.usefixtures("context")
 SECOND = timedelta(seconds=1)
 
 
-def found(now: datetime = NOON, text: str = "", state: State = State.ALL) -> list[int]:
+def found(now: datetime = NOON, words: str = "", state: State = State.ALL) -> list[int]:
     """All pages, of two schedules each; the count agrees."""
     ids: list[int] = []
     cursor: Cursor | None = None
     while True:
-        page, cursor = schedule_lists.find(now=now, limit=2, text=text, state=state, cursor=cursor)
+        page, cursor = schedule_lists.find(now=now, limit=2, words=words, state=state, cursor=cursor)
         ids += [schedule.task_schedule_id for schedule in page]
         if cursor is None:
             break
-    assert schedule_lists.count(now=now, text=text, state=state) == len(ids)
+    assert schedule_lists.count(now=now, words=words, state=state) == len(ids)
     return ids
 
 
@@ -43,12 +43,12 @@ def test_what_fires_next_comes_first_and_what_never_fires_last(app: Flask) -> No
 def test_text_is_looked_for_in_names_operations_and_ids(app: Flask) -> None:
     report, stock = create(every_x_hours=1, name="Nightly 100% report"), create(every_x_hours=1, name="stock")
     request = create(every_x_hours=1, operation="http_request", params={})
-    assert found(text="nightly") == [report]
-    assert found(text="100%") == [report]
-    assert found(text="0%r") == found(text="_tock") == []
-    assert found(text="HTTP") == [request]
-    assert found(text=str(stock)) == [stock]
-    assert found(text="9" * 200) == found(text="²") == []
+    assert found(words="nightly") == [report]
+    assert found(words="100%") == [report]
+    assert found(words="0%r") == found(words="_tock") == []
+    assert found(words="HTTP") == [request]
+    assert found(words=str(stock)) == [stock]
+    assert found(words="9" * 200) == found(words="²") == []
 
 
 def test_states_are_told_apart(app: Flask) -> None:
