@@ -141,7 +141,7 @@ class HttpRequestParams(Schema):
             raise ValidationError(str(error), "json") from None
 
 
-@operation("http_request", params=HttpRequestParams)
+@operation("http_request", params=HttpRequestParams, takes_secrets=True)
 def http_request(
     url: str,
     method: str,

@@ -292,6 +292,8 @@ class Worker(Base):
     pid: Mapped[int] = mapped_column(Integer)
     threads: Mapped[int] = mapped_column(Integer)
     queues: Mapped[list[str]] = mapped_column(Json)  # that it pulls from
+    operations: Mapped[list[str] | None] = mapped_column(Json)  # that it knows; None: it does not say
+    secrets: Mapped[list[str] | None] = mapped_column(Json)  # names of those that it knows
     started_at: Mapped[datetime] = mapped_column(UTCDateTime)
     seen_at: Mapped[datetime] = mapped_column(UTCDateTime)  # its latest heartbeat, by the database's clock
     clock_offset: Mapped[float | None] = mapped_column(Float)  # seconds that its own clock is ahead of the database's

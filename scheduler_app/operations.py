@@ -73,6 +73,7 @@ class Operation:
     params: type[Schema]
     max_retries: int  # attempts after the first, when the task does not say
     time_limit: float  # seconds that one attempt may take
+    takes_secrets: bool  # its parameters may name secrets
     description: str  # the function's whole docstring
 
     @property
@@ -98,7 +99,7 @@ _operations: dict[str, Operation] = {}
 
 
 def operation(
-    name: str, *, params: type[Schema], max_retries: int = 5, time_limit: float = 600
+    name: str, *, params: type[Schema], max_retries: int = 5, time_limit: float = 600, takes_secrets: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a function an operation. Its docstring is the description; the first line is the summary.
 
@@ -116,7 +117,7 @@ def operation(
         if known and _place(known.function) != _place(function):
             raise ValueError(f"operation {name!r} is already defined in {known.function.__module__}")
         description = inspect.cleandoc(function.__doc__ or "")
-        _operations[name] = Operation(name, function, params, max_retries, time_limit, description)
+        _operations[name] = Operation(name, function, params, max_retries, time_limit, takes_secrets, description)
         return function
 
     return register

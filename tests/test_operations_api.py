@@ -1,14 +1,24 @@
 """GET /operations/: what a task can do, with the JSON Schema of its parameters."""
 
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
+from scheduler_app.models import Scope
 from scheduler_app.operations import registered
+from scheduler_app.services import keys
 from scheduler_app.services.attempts import backoff
 from tests.support import trial_operations  # noqa: F401 (registers them)
+from tests.support.processes import Process, eventually
+
+SECRET = {"value": "0123456789abcdef", "hosts": ["api.example.com"]}
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # one kind is enough here
 
@@ -50,6 +60,33 @@ def test_an_operation_shows_how_long_its_next_attempt_waits(listed: dict[str, di
         longest = min(base**attempt, most)
         assert least <= min(waits) < least + longest / 20
         assert longest * 0.95 < max(waits) <= longest
+
+
+def test_an_operation_says_how_many_workers_know_it_and_which_secrets(
+    client: FlaskClient, worker: Callable[..., Process], tmp_path: Path
+) -> None:
+    def known() -> dict[str, tuple[int, list[str]]]:
+        return {one["name"]: (one["workers"], one["secrets"]) for one in client.get("/operations/").json}
+
+    assert known()["http_request"] == (0, [])
+    secrets = tmp_path / "secrets.json"
+    secrets.touch(mode=0o600)
+    secrets.write_text(json.dumps({"SHOP": SECRET}))
+    worker(BACKBEAT_SECRETS_FILE=str(secrets))
+    eventually(lambda: known()["calculate"] == (1, []))
+    assert known()["http_request"] == (1, ["SHOP"])
+    assert known()["trial.spin"] == (0, []), "it is known here and not there"
+    secrets.write_text(json.dumps({"SHOP": SECRET, "BANK": SECRET}))
+    eventually(lambda: known()["http_request"] == (1, ["BANK", "SHOP"]))
+    secrets.write_text("no JSON")
+    eventually(lambda: known()["http_request"] == (1, []))
+
+
+def test_a_key_sees_what_workers_know_of_its_operations_only(app: Flask, client: FlaskClient) -> None:
+    with app.app_context():
+        _, text = keys.create(name="bound", scope=Scope.READ, operations=["calculate"], now=datetime.now(UTC))
+    answer = client.get("/operations/", headers={"Authorization": f"Bearer {text}"})
+    assert [one["name"] for one in answer.json] == ["calculate"]
 
 
 def test_every_schema_is_json_schema(listed: dict[str, dict[str, Any]]) -> None:

@@ -27,9 +27,9 @@ def waiting_for(client: FlaskClient, task_id: int) -> Any:
     return answer.json["waiting_for"]
 
 
-def register_worker(app: Flask, *queues: str) -> None:
+def register_worker(app: Flask, *queues: str, **fields: Any) -> None:
     now = datetime.now(UTC)
-    worker = {"worker_id": "a", "host": "b", "pid": 1, "threads": 1, "queues": queues, "started_at": now}
+    worker = {"worker_id": "a", "host": "b", "pid": 1, "threads": 1, "queues": queues, "started_at": now} | fields
     with app.app_context():
         workers.beat(worker, clock_offset=0.0, now=now)
 
@@ -62,6 +62,22 @@ def test_a_task_waits_for_a_worker_of_its_queue_and_then_no_longer(
     worker("-Q", "tasks.p3")
     eventually(lambda: client.get(f"/tasks/{task_id}/").json["status"] == "SUCCESS")
     assert waiting_for(client, task_id) is None
+
+
+def test_a_task_waits_for_a_worker_that_knows_its_operation(app: Flask, client: FlaskClient) -> None:
+    register_worker(app, "tasks.p5", operations=["http_request"])
+    due, later = (post(client, priority=5, **fields)["task_id"] for fields in ({}, {"run_at": "2040-01-01T00:00:00Z"}))
+    for task_id in (due, later):
+        waiting = waiting_for(client, task_id)
+        assert (waiting["reason"], waiting["operation"]) == ("operation", "calculate")
+    register_worker(app, "tasks.p5", operations=["calculate"], worker_id="another")
+    assert waiting_for(client, due)["reason"] == "turn"
+    assert waiting_for(client, later)["reason"] == "time"
+
+
+def test_a_worker_that_does_not_say_what_it_knows_may_know_it(app: Flask, client: FlaskClient) -> None:
+    register_worker(app, "tasks.p5", operations=None)
+    assert waiting_for(client, post(client, priority=5)["task_id"])["reason"] == "turn"
 
 
 def test_a_task_waits_for_its_turn_behind_so_many(app: Flask, client: FlaskClient) -> None:

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from scheduler_app import operations
 from scheduler_app.access import needs
 from scheduler_app.api.body import Blueprint
 from scheduler_app.models import Scope
 from scheduler_app.schemas.operations import OperationOut
-from scheduler_app.services import callers
+from scheduler_app.services import workers
 
 blp = Blueprint("operations", __name__, url_prefix="/operations", description="What a task can do.")
 
@@ -18,7 +17,7 @@ blp = Blueprint("operations", __name__, url_prefix="/operations", description="W
 def list_operations() -> Any:
     """List operations
 
-    Only those that the key reaches. Each entry says what the operation does, how it is retried, and gives the JSON
-    Schema of its parameters.
+    Only those that the key reaches. Each entry says what the operation does, how it is retried, gives the JSON
+    Schema of its parameters, and says how many workers know it and which secrets it can use.
     """
-    return [operation for operation in operations.registered() if not callers.wrong_reach(operation.name)]
+    return workers.known_operations()

@@ -37,7 +37,8 @@ class OperationOut(AnswerSchema):
 
     name = fields.String(metadata={"description": "The name to give in a task's `operation`.", "example": "calculate"})
     summary = fields.String(
-        metadata={"description": "What it does, in one line.", "example": "Computes an expression."}
+        attribute="operation.summary",
+        metadata={"description": "What it does, in one line.", "example": "Computes an expression."},
     )
     description = fields.String(
         metadata={
@@ -46,7 +47,7 @@ class OperationOut(AnswerSchema):
         }
     )
     params = fields.Function(
-        json_schema,
+        lambda known: json_schema(known["operation"]),
         metadata={
             "type": "object",
             "description": "JSON Schema of the parameters.",
@@ -65,3 +66,11 @@ class OperationOut(AnswerSchema):
         },
     )
     time_limit = fields.Float(metadata={"description": "Seconds that one attempt may take.", "example": 600})
+    workers = fields.Integer(metadata={"description": "How many living workers know it.", "example": 2})
+    secrets = fields.List(
+        fields.String(),
+        metadata={
+            "description": "Names of the secrets that these workers know, if its parameters may name secrets.",
+            "example": ["SHOP_TOKEN"],
+        },
+    )

@@ -202,7 +202,7 @@ class WaitingForOut(AnswerSchema):
     reason = fields.String(
         metadata={
             "enum": [reason.value for reason in WaitingFor],
-            "description": "`operation`: a worker took it and does not know its operation. It waits for one that does,"
+            "description": "`operation`: no worker that could take it knows its operation. It waits for one that does,"
             " for a day at most. `time`: its `run_at` has not come. `paused`: it is due, and its priority is paused."
             " `redis`: it is due, and Redis does not answer."
             " `relay`: it is due, and the scheduler has yet to send it to Redis. `worker`: no living worker takes tasks"

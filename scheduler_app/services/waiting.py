@@ -15,7 +15,7 @@ from scheduler_app.models import WAITING, PausedPriority, Task, Worker
 class WaitingFor(StrEnum):
     """Why a task does not run yet. If several reasons hold, the first in this order is given."""
 
-    OPERATION = "operation"  # a worker took it and does not know its operation
+    OPERATION = "operation"  # no worker that could take it knows its operation
     TIME = "time"  # its run_at has not come
     PAUSED = "paused"  # it is due, and its priority is paused
     REDIS = "redis"  # it is due, and Redis does not answer
@@ -28,20 +28,31 @@ def reason(task: Task, *, now: datetime) -> dict[str, Any] | None:
     """The `reason`, with details about it. None for a task that does not wait."""
     if task.status not in WAITING:
         return None
-    if task.unknown_since:
+    known = _known_to_workers(task)
+    if task.unknown_since or known is False:
         return {"reason": WaitingFor.OPERATION, "operation": task.operation, "run_at": task.run_at}
     if task.run_at > now:
         return {"reason": WaitingFor.TIME, "run_at": task.run_at}
     if pause := db.session.get(PausedPriority, task.priority):
         note = {"note": pause.note, "paused_at": pause.paused_at}
         return {"reason": WaitingFor.PAUSED, "priority": task.priority, **note}
+    return _place(task, has_worker=known is not None)
+
+
+def _known_to_workers(task: Task) -> bool | None:
+    """Whether a worker of its queue knows its operation; None when its queue has no worker."""
+    queue, workers = queue_name(task.priority), db.session.execute(select(Worker.queues, Worker.operations))
+    known = [operations is None or task.operation in operations for queues, operations in workers if queue in queues]
+    return any(known) if known else None
+
+
+def _place(task: Task, *, has_worker: bool) -> dict[str, Any]:
     try:
         place = broker.place(task.priority, message_id(task.task_id, task.claims))
     except RedisError:
         return {"reason": WaitingFor.REDIS}
     if place is None:
         return {"reason": WaitingFor.RELAY}
-    queue = queue_name(task.priority)
-    if not any(queue in queues for queues in db.session.scalars(select(Worker.queues))):
-        return {"reason": WaitingFor.WORKER, "queue": queue}
+    if not has_worker:
+        return {"reason": WaitingFor.WORKER, "queue": queue_name(task.priority)}
     return {"reason": WaitingFor.TURN, "priority": task.priority, **place._asdict()}

@@ -8,10 +8,12 @@ heartbeat. No process compares its own time with the time of another.
 import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import delete, exists, select, tuple_, update
 
+from scheduler_app import operations
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task, Worker
@@ -25,9 +27,12 @@ SETTLED = 6.0  # seconds until an attempt without a worker's row fails: the work
 WITHOUT_WORKER = ~exists().where(Worker.worker_id == Task.worker_id)
 
 
-def beat(worker: dict[str, Any], *, clock_offset: float, now: datetime) -> None:
-    """Renews the worker's row. Creates it for a new worker, and for one that was taken for dead."""
-    seen = {"seen_at": now, "clock_offset": clock_offset}
+def beat(worker: dict[str, Any], *, clock_offset: float, secrets: Sequence[str] = (), now: datetime) -> None:
+    """Renews the worker's row. Creates it for a new worker, and for one that was taken for dead.
+
+    secrets: the names of those that it knows now.
+    """
+    seen = {"seen_at": now, "clock_offset": clock_offset, "secrets": list(secrets)}
     renewed = db.session.execute(update(Worker).where(Worker.worker_id == worker["worker_id"]).values(**seen))
     if not renewed.rowcount:  # type: ignore[attr-defined]
         db.session.add(Worker(**worker, **seen))
@@ -115,6 +120,18 @@ def find() -> list[dict[str, Any]]:
         vars(worker) | {"running": [task for task in running if task.worker_id == worker.worker_id]}
         for worker in workers
     ]
+
+
+def known_operations() -> list[dict[str, Any]]:
+    """What each operation that the caller reaches is; how many `workers` know it, and which `secrets` they know."""
+    known = db.session.execute(select(Worker.operations, Worker.secrets)).all()
+    found = []
+    for operation in operations.registered():
+        if not callers.wrong_reach(operation.name):
+            secrets = [names or [] for here, names in known if operation.name in (here or [])]
+            named = sorted({*chain(*secrets)}) if operation.takes_secrets else []
+            found.append(vars(operation) | {"operation": operation, "workers": len(secrets), "secrets": named})
+    return found
 
 
 def _remove(silent: Sequence[tuple[str, datetime]]) -> Sequence[str]:

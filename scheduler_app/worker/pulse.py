@@ -11,7 +11,7 @@ from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from scheduler_app import database
+from scheduler_app import database, operations, outgoing
 from scheduler_app.database import failures
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
@@ -38,6 +38,7 @@ class Pulse:
             "pid": os.getpid(),
             "threads": threads,
             "queues": queues,
+            "operations": [operation.name for operation in operations.registered()],
         }
         self.strays = workers.Strays(worker_id)
         self._stopping = threading.Event()
@@ -69,7 +70,8 @@ class Pulse:
 
     def _beat(self) -> None:
         now = database.clock()
-        workers.beat({"started_at": now} | self.worker, clock_offset=database.clock_offset(), now=now)
+        row = {"started_at": now} | self.worker
+        workers.beat(row, clock_offset=database.clock_offset(), secrets=_secrets(), now=now)
         self.worker.setdefault("started_at", now)
 
     def _disown(self) -> None:
@@ -105,6 +107,14 @@ class Loop(threading.Thread):
             self.failing = True
         else:
             self.failing = False
+
+
+def _secrets() -> list[str]:
+    try:
+        return outgoing.secret_names()
+    except outgoing.SecretsUnreadable as error:  # a task that needs one will say so
+        log.warning("%s", error)
+        return []
 
 
 def _attend() -> None:
