@@ -5,10 +5,12 @@ from functools import partial
 from flask import Flask
 
 from scheduler_app import database, operations, outgoing
+from scheduler_app.access import register_access
 from scheduler_app.api import register_api
 from scheduler_app.broker import PriorityBroker, WorkerBroker
 from scheduler_app.command_line import keys_cli
 from scheduler_app.config import Settings
+from scheduler_app.dashboard import register_dashboard
 from scheduler_app.extensions import db, migrate
 from scheduler_app.services import pauses
 from scheduler_app.services.backlog import Backlog
@@ -37,4 +39,6 @@ def create_app(settings: Settings, *, worker: bool = False) -> Flask:
     outgoing.configure(settings, check=worker)
     operations.load(settings.operations)
     register_api(app)
+    register_dashboard(app)
+    register_access(app)
     return app

@@ -1,6 +1,7 @@
 """Errors that services raise, and the one place that turns every error into an answer."""
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -95,11 +96,13 @@ class Unavailable(BackbeatError):
 
 
 def register_error_handlers(app: Flask) -> None:
-    app.register_error_handler(BackbeatError, _domain_error)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(RequestEntityTooLarge, _too_large)
-    app.register_error_handler(SQLAlchemyError, _database_error)
-    app.register_error_handler(RedisError, _broker_error)
+    for kind, answer in ANSWERS.items():
+        app.register_error_handler(kind, answer)
+
+
+def answer_to(error: Exception) -> Answer:
+    """What the API answers. Raises the error again when it is a bug."""
+    return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)(error)
 
 
 def _domain_error(error: BackbeatError) -> Answer:
@@ -143,3 +146,12 @@ def _broker_error(error: Exception) -> Answer:
 def _answer(status: HTTPStatus, message: str, errors: dict[str, Any] | None, headers: dict[str, str]) -> Answer:
     payload = {"code": status.value, "status": status.phrase, "message": message}
     return (payload | {"errors": errors} if errors else payload), status.value, headers
+
+
+ANSWERS: dict[type[Exception], Callable[[Any], Answer]] = {
+    BackbeatError: _domain_error,
+    HTTPException: _http_error,
+    RequestEntityTooLarge: _too_large,
+    SQLAlchemyError: _database_error,
+    RedisError: _broker_error,
+}

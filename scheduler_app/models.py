@@ -354,6 +354,18 @@ class ApiKey(Base):
     __table_args__ = (CheckConstraint(f"scope IN ({', '.join(repr(s.value) for s in Scope)})", name="scope"),)
 
 
+class Session(Base):
+    """A browser that is signed in to the dashboard. Of its token only the hash is kept."""
+
+    __tablename__ = "session"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)  # SHA-256, in hexadecimal
+    key_id: Mapped[str | None] = mapped_column(String(12))  # of the key that opened it; null: BACKBEAT_API_KEY
+    secret_hash: Mapped[str] = mapped_column(String(64))  # of the secret that opened it, see services/sessions.py
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UTCDateTime, index=True)
+
+
 class AuditEntry(Base):
     """Who changed what. Posting tasks is not here: a task names who created it."""
 

@@ -8,15 +8,17 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
+from playwright.sync_api import Browser, Page
 from sqlalchemy import text
 
 from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import Base, db
+from tests.support.browser import Watch, open_browser
 from tests.support.http_server import Server, serving
-from tests.support.processes import Process
+from tests.support.processes import Process, free_port
 from tests.support.servers import Postgres, Valkey
-from tests.support.system import SCHEDULER, SCHEDULER_READY, WEB, WORKER_READY, System, worker_command
+from tests.support.system import SCHEDULER, SCHEDULER_READY, WEB, WEB_READY, WORKER_READY, System, worker_command
 
 WEIGHTS = "512,256,128,64,32,16,8,4,2,1"
 
@@ -176,6 +178,37 @@ def worker(start: Callable[..., Process]) -> Callable[..., Process]:
 @pytest.fixture
 def scheduler(start: Callable[..., Process]) -> Callable[..., Process]:
     return lambda **extra: start(*SCHEDULER, ready=SCHEDULER_READY, **extra)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def site(start: Callable[..., Process]) -> str:
+    """The URL of a web process on the test's database."""
+    port = free_port()
+    start(*WEB, ready=WEB_READY, PORT=str(port))
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """Of a browser without cookies. See `watch` for what it may not do."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def watch(page: Page, site: str) -> Iterator[Watch]:
+    """The test fails when the page has complained, or asked for something elsewhere."""
+    watch = Watch(page)
+    yield watch
+    assert watch.asked_elsewhere(site) == []
+    assert watch.errors == []
 
 
 def _empty() -> None:

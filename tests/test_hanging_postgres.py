@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from scheduler_app.api.admission import SLOTS
+from scheduler_app.access.admission import SLOTS
 from scheduler_app.database import deadline, failures
 from scheduler_app.database.connections import STATEMENT_TIMEOUT, Connection
 from scheduler_app.extensions import db

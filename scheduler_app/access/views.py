@@ -26,6 +26,13 @@ def open_to_all(view: View) -> View:
     return view
 
 
+def for_signing_in(view: View) -> View:
+    """The view needs no key yet. It takes the database, to find the key that it is given."""
+    view.scope = None  # type: ignore[attr-defined]
+    view.signs_in = True  # type: ignore[attr-defined]
+    return view
+
+
 def scope_of(app: Flask, endpoint: str) -> Scope | None:
     """The scope that the view needs; None for one that is open to all."""
     view: Any = app.view_functions[endpoint]
@@ -36,6 +43,10 @@ def scope_of(app: Flask, endpoint: str) -> Scope | None:
 def is_open(app: Flask, endpoint: str | None) -> bool:
     """False also where there is no view: what does not exist is told only to who may call."""
     return endpoint is not None and scope_of(app, endpoint) is None
+
+
+def takes_database(app: Flask, endpoint: str | None) -> bool:
+    return not is_open(app, endpoint) or hasattr(app.view_functions[endpoint or ""], "signs_in")
 
 
 def check_every_view(app: Flask) -> None:

@@ -1,15 +1,13 @@
-"""The HTTP API: its specification, its blueprints and the checks that every request passes."""
+"""The HTTP API: its specification and its blueprints."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import flask_smorest
-from flask import Flask, Response
-from werkzeug.middleware.proxy_fix import ProxyFix
+from flask import Flask
 from werkzeug.routing import BaseConverter, IntegerConverter
 
-from scheduler_app import database, errors
-from scheduler_app.access import open_to_all, register_guard
+from scheduler_app import errors
+from scheduler_app.access import open_to_all
 from scheduler_app.api import (
     bulk,
     failures,
@@ -23,11 +21,9 @@ from scheduler_app.api import (
     tasks,
     workers,
 )
-from scheduler_app.api.admission import register_admission
 from scheduler_app.api.problems import ErrorAnswers, register_responses
 from scheduler_app.api.task_examples import TaskExamples
 from scheduler_app.config import Settings
-from scheduler_app.headers import HEADERS
 from scheduler_app.schemas.keys import KEY_NAME
 
 MAX_BODY = 4 * 1024 * 1024  # bytes
@@ -82,13 +78,6 @@ class Api(flask_smorest.Api):
         """A Link header leads to the next page. flask-smorest's own header would add a schema that nothing uses."""
 
 
-def _add_headers(response: Response) -> Response:
-    """To every answer, errors too. A view that sets one itself knows better."""
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
-
-
 def register_api(app: Flask) -> None:
     app.url_map.strict_slashes = False
     settings: Settings = app.extensions["backbeat.settings"]
@@ -109,11 +98,3 @@ def register_api(app: Flask) -> None:
     for resource in (tasks, bulk, failures, task_schedules, operations, workers, queues, health, metrics, keys):
         api.register_blueprint(resource.blp)
     app.register_blueprint(swagger.blp)
-    views: Mapping[str, Callable[..., Any]] = app.view_functions
-    app.view_functions = {endpoint: database.tried_again(view) for endpoint, view in views.items()}
-    app.after_request(_add_headers)
-    register_admission(app)  # first: to find out who calls takes the database
-    register_guard(app)
-    if trusted := settings.trusted_proxies:
-        proxied = ProxyFix(app.wsgi_app, x_for=trusted, x_proto=trusted, x_host=trusted, x_prefix=trusted)
-        app.wsgi_app = proxied  # type: ignore[method-assign]

@@ -97,12 +97,21 @@ def exist() -> bool:
 
 def verified(text: str, *, now: datetime) -> Caller | None:
     """Who calls with this key; None when it is not valid now."""
+    parts = parted(text)
+    return parts and holder(*parts, now=now)
+
+
+def parted(text: str) -> tuple[str, str] | None:
+    """The key's id, and the hash of its secret; None when the text is no key at all."""
     form = _FORM.fullmatch(text)
-    if form is None:
-        return None
+    return (form[1], _hash(form[2])) if form else None
+
+
+def holder(key_id: str, secret_hash: str, *, now: datetime) -> Caller | None:
+    """Who has the secret with this hash; None when the key is not valid now."""
     with db.engines[DIRECT].connect() as connection:
-        key = connection.execute(select(*ApiKey.__table__.c).where(ApiKey.key_id == form[1])).one_or_none()
-    if key is None or key.revoked_at is not None or not _matches(key, form[2], now):
+        key = connection.execute(select(*ApiKey.__table__.c).where(ApiKey.key_id == key_id)).one_or_none()
+    if key is None or key.revoked_at is not None or not _matches(key, secret_hash, now):
         return None
     if key.expires_at is not None and key.expires_at <= now:
         return None
@@ -128,9 +137,8 @@ def _invalid(field: str, message: str) -> Invalid:
     return Invalid("There cannot be such a key.", {"json": {field: [message]}})
 
 
-def _matches(key: Row[Any], secret: str, now: datetime) -> bool:
+def _matches(key: Row[Any], given: str, now: datetime) -> bool:
     """In a time that tells nothing about the secret."""
-    given = _hash(secret)
     current = hmac.compare_digest(given, key.secret_hash)
     previous = hmac.compare_digest(given, key.previous_hash or "")
     return current or (previous and now < key.previous_until)

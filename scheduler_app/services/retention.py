@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, CursorResult, delete, select
 
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db, settings
-from scheduler_app.models import AuditEntry, IdempotencyKey, Task
+from scheduler_app.models import AuditEntry, IdempotencyKey, Session, Task
 from scheduler_app.services import history
 from scheduler_app.services.idempotency import KEPT_FOR
 
@@ -15,12 +15,13 @@ BATCH = 1_000
 
 
 def prune(*, now: datetime) -> int:
-    """Deletes one batch of old tasks, one of old keys and one of the audit log. Returns how many rows it deleted."""
+    """Deletes a batch each of old tasks, old keys, the audit log and ended sessions. Returns how many rows that was."""
     kept = timedelta(days=settings.retention_days)
     gone = _delete_tasks(Task.finished_at < now - kept, now)
     gone += _delete_batch(IdempotencyKey.key, IdempotencyKey.created_at, IdempotencyKey.created_at < now - KEPT_FOR)
     audited = timedelta(days=settings.audit_days)
     gone += _delete_batch(AuditEntry.audit_id, AuditEntry.at, AuditEntry.at < now - audited)
+    gone += _delete_batch(Session.token_hash, Session.expires_at, Session.expires_at < now)
     return gone
 
 

@@ -3,8 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-from flask import Blueprint, Response, redirect, send_from_directory, url_for
-from werkzeug.wrappers import Response as BaseResponse
+from flask import Blueprint, Response, send_from_directory
 
 from scheduler_app.access import open_to_all
 
@@ -16,12 +15,6 @@ OWN_ASSETS = ("start.js", "style.css")
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 
 blp = Blueprint("swagger", __name__)
-
-
-@blp.get("/")
-@open_to_all
-def root() -> BaseResponse:
-    return redirect(url_for("swagger.page"))
 
 
 @blp.get("/swagger/", strict_slashes=True)  # its links are relative: without the slash they would lead elsewhere

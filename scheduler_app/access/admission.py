@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, request
 
-from scheduler_app.access import is_open
+from scheduler_app.access.views import takes_database
 from scheduler_app.database import deadline, time_left, waits
 from scheduler_app.errors import SOON, Unavailable
 
@@ -42,7 +42,7 @@ class Admission:
 
     def enter(self) -> None:
         """Under load a request waits for its turn. It is refused when every request inside waits for the database."""
-        if is_open(self.app, request.endpoint):
+        if not takes_database(self.app, request.endpoint):
             return
         while not self.slots.acquire(blocking=False):
             if waits.stuck() >= SLOTS or not time_left():

@@ -1,0 +1,74 @@
+"""Numbers, durations and times as people read them. Each is a filter of the templates."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from scheduler_app.dashboard.frame import blp
+from scheduler_app.services.counts import MOST
+
+UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+@blp.app_template_filter()
+def number(value: float | None) -> str:
+    """12,412"""
+    return "" if value is None else f"{value:,.0f}"
+
+
+@blp.app_template_filter()
+def capped(value: int, most: int = MOST) -> str:
+    """12, or 10,000+ where the count stopped."""
+    return f"{value:,}+" if value >= most else f"{value:,}"
+
+
+@blp.app_template_filter()
+def plural(value: float, word: str, words: str = "") -> str:
+    """1 task, 2 tasks"""
+    return f"{number(value)} {word if value == 1 else words or word + 's'}"
+
+
+@blp.app_template_filter()
+def share(value: float | None) -> str:
+    """Of a part of one: 3.1 %, 0.06 %, 25 %."""
+    if value is None:
+        return ""
+    percent = 100 * value
+    digits = 0 if percent >= 10 or percent == 0 else 1 if percent >= 0.95 else 2
+    return f"{percent:.{digits}f} %"
+
+
+@blp.app_template_filter()
+def duration(seconds: float | timedelta | None) -> str:
+    """26 ms, 1.6 s, 42 s, 4 min 12 s, 3 h 4 min, 2 d 5 h; empty for None."""
+    if seconds is None:
+        return ""
+    seconds = max(0.0, seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds))
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 or not seconds else f"{seconds * 1000:.1f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    left = round(seconds)
+    parts: list[str] = []
+    for unit, size in UNITS:
+        if left >= size or parts:
+            parts.append(f"{left // size} {unit}" if left >= size else "")
+            left %= size
+    return " ".join(filter(None, parts[:2]))
+
+
+@blp.app_template_filter()
+def since(then: datetime | None, now: datetime) -> timedelta | None:
+    return None if then is None else now - then
+
+
+@blp.app_template_filter()
+def iso(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@blp.app_template_filter()
+def compact(value: Any, length: int = 200) -> str:
+    """One line of JSON, cut."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= length else text[: length - 1] + "…"
