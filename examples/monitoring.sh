@@ -19,5 +19,8 @@ call "$url/queues/"
 echo '# The same and more, in the text format of Prometheus.'
 call "$url/metrics"
 
+echo '# Whether it keeps up, and what needs attention.'
+call "$url/attention/"
+
 echo '# What made tasks fail lately, by cause.'
 call "$url/failures/"

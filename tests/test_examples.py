@@ -145,9 +145,10 @@ def test_the_schedule_of_schedule_control_sh_is_paused_triggered_and_backfilled(
 def test_monitoring_sh_shows_workers_queues_and_figures(
     answers: Callable[..., list[Any]], runs: dict[str, subprocess.CompletedProcess[str]]
 ) -> None:
-    workers, queues, failures = answers("monitoring.sh")
+    workers, queues, attention, failures = answers("monitoring.sh")
     assert [worker["threads"] for worker in workers] == [8]
     assert [queue["priority"] for queue in queues] == list(range(10))
+    assert attention["verdict"]["state"] in ("keeping_up", "idle")
     assert failures == []
     assert "\nbackbeat_workers 1.0\n" in runs["monitoring.sh"].stdout
 

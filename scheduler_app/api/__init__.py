@@ -9,6 +9,7 @@ from werkzeug.routing import BaseConverter, IntegerConverter
 from scheduler_app import errors
 from scheduler_app.access import open_to_all
 from scheduler_app.api import (
+    attention,
     bulk,
     failures,
     health,
@@ -26,6 +27,7 @@ from scheduler_app.api.task_examples import TaskExamples
 from scheduler_app.config import Settings
 from scheduler_app.schemas.keys import KEY_NAME
 
+RESOURCES = (tasks, bulk, failures, task_schedules, operations, workers, queues, attention, health, metrics, keys)
 MAX_BODY = 4 * 1024 * 1024  # bytes
 
 DESCRIPTION = """Runs prioritised tasks and recurring schedules.
@@ -95,6 +97,6 @@ def register_api(app: Flask) -> None:
     api.register_converter(Id, lambda converter: {"type": "integer", "minimum": 1})
     api.register_converter(Priority, lambda converter: {"type": "integer", "minimum": 0, "maximum": 9})
     api.register_converter(KeyName, lambda converter: {"type": "string", "pattern": f"^{KEY_NAME}$"})
-    for resource in (tasks, bulk, failures, task_schedules, operations, workers, queues, health, metrics, keys):
+    for resource in RESOURCES:
         api.register_blueprint(resource.blp)
     app.register_blueprint(swagger.blp)

@@ -172,6 +172,29 @@ QUEUE: Example = PAUSED_PRIORITY | {
     "dead_letters": 1,
 }
 
+ATTENTION: Example = {
+    "verdict": {
+        "state": "falling_behind",
+        "text": "Falling behind at priority 5: 12,400 wait, the oldest 4 min, empty in about 9 min at this rate.",
+        "in_per_minute": 640,
+        "out_per_minute": 2020,
+        "waiting": 12_430,
+        "running": 24,
+        "priority": 5,
+        "oldest_seconds": 240,
+        "empty_in_seconds": 540,
+    },
+    "needs": [
+        {
+            "kind": "paused_priority",
+            "severity": "warning",
+            "text": "Priority 7 is paused by ops: “the partner's API is down”. 120 tasks wait there.",
+            "target": {"kind": "priority", "id": "7"},
+            "since": "2030-07-01T04:30:00Z",
+        }
+    ],
+}
+
 KEY: Example = {
     "name": "shop",
     "key_id": "0a1b2c3d4e5f",

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from uuid import uuid4
 
@@ -17,13 +17,13 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask, current_app
 from redis import RedisError
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app import database
 from scheduler_app.database import deadline, failures
 from scheduler_app.extensions import broker, db
-from scheduler_app.models import IdempotencyKey, Worker
+from scheduler_app.models import IdempotencyKey
 from scheduler_app.services import clocks, pauses, schedulers, workers
 
 log = logging.getLogger(__name__)
@@ -140,9 +140,7 @@ def _scheduler() -> str:
 
 
 def _workers() -> str:
-    since = database.clock() - timedelta(seconds=workers.DEAD_AFTER)
-    living = db.session.scalar(select(func.count()).select_from(Worker).where(Worker.seen_at >= since))
-    return "ok" if living else "none is running"
+    return "ok" if workers.living(now=database.clock()) else "none is running"
 
 
 def _priorities() -> str:

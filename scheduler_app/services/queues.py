@@ -15,7 +15,7 @@ from scheduler_app.services import pauses
 def find(*, now: datetime) -> list[dict[str, Any]]:
     """One row per priority, the most urgent first. Raises RedisError."""
     found, paused = depths(now=now), pauses.find()
-    retrying, failed = _count(Status.RETRYING), _count(Status.ERROR)
+    retrying, failed = count(Status.RETRYING), count(Status.ERROR)
     return [
         {
             **depth,
@@ -31,7 +31,7 @@ def find(*, now: datetime) -> list[dict[str, Any]]:
 
 def depths(*, now: datetime) -> list[dict[str, Any]]:
     """What waits and runs at each priority, and no more, so that it may be asked often. Raises RedisError."""
-    waiting, oldest, running = broker.waiting(), _oldest_run_at(broker.heads()), _count(Status.STARTED)
+    waiting, oldest, running = broker.waiting(), _oldest_run_at(broker.heads()), count(Status.STARTED)
     return [
         {
             "priority": priority,
@@ -58,7 +58,8 @@ def _age(run_at: datetime | None, now: datetime) -> float | None:
     return None if run_at is None else max(0.0, (now - run_at).total_seconds())
 
 
-def _count(status: Status) -> dict[int, int]:
+def count(status: Status) -> dict[int, int]:
+    """How many tasks are STARTED, RETRYING or in ERROR, by priority."""
     # The index is a partial one: SQLite takes it only when the query repeats its condition.
     query = select(Task.priority, func.count()).where(NOT_DONE, Task.status == status).group_by(Task.priority)
     return {row.priority: row[1] for row in db.session.execute(query)}

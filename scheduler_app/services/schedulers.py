@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Delete, delete, func, select, tuple_
+from sqlalchemy import Delete, Row, delete, func, select, tuple_
 
 from scheduler_app.database import insert
-from scheduler_app.extensions import db
+from scheduler_app.extensions import db, settings
 from scheduler_app.models import Scheduler, TaskSchedule
 
 SILENT_AFTER = timedelta(seconds=30)
+LATE_AFTER = timedelta(seconds=10)
+MOST_LATE = 1_000  # schedules that are counted as late
 FORGOTTEN_AFTER = timedelta(hours=1)
 
 
@@ -51,6 +53,14 @@ def due(*, now: datetime) -> tuple[int, float]:
     query = select(func.count(), func.min(TaskSchedule.next_run_at)).where(TaskSchedule.next_run_at <= now)
     count, oldest = db.session.execute(query).one()
     return count, (now - oldest).total_seconds() if oldest else 0.0
+
+
+def late(*, now: datetime) -> Sequence[Row[int, datetime]]:
+    """The schedules that should have fired by now, the latest first; `task_schedule_id` and `next_run_at`."""
+    since = now - LATE_AFTER - timedelta(seconds=settings.scan_interval)
+    columns: Any = TaskSchedule.task_schedule_id, TaskSchedule.next_run_at
+    query = select(*columns).where(TaskSchedule.next_run_at < since)
+    return db.session.execute(query.order_by(TaskSchedule.next_run_at).limit(MOST_LATE)).all()
 
 
 def _identity() -> dict[str, Any]:

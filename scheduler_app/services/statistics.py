@@ -12,7 +12,7 @@ from scheduler_app.config import PRIORITIES
 from scheduler_app.database import BOUNDS
 from scheduler_app.extensions import db, settings
 from scheduler_app.models import ALL, Depth, History, HistoryMark, Status
-from scheduler_app.services.spans import CREATED, SHORTEST, begin_of
+from scheduler_app.services.spans import CREATED, LONGEST, SHORTEST, begin_of
 
 SLOWEST = 0.95  # the quantile that tells of the slow ones
 _APART = (History.operation != ALL[0],)  # each operation at each priority
@@ -77,7 +77,7 @@ def series(
     period: Period, *, now: datetime, operation: str | None = None, priority: int | None = None
 ) -> list[dict[str, Any]]:
     """The figures of each slice of the period, oldest first. `complete` is False for a slice that is still counted."""
-    shape, to = SHAPES[period], _counted_to()
+    shape, to = SHAPES[period], counted_to()
     slices: defaultdict[datetime, Totals] = defaultdict(Totals)
     for row in _rows(period, now, _only(operation, priority)):
         slices[begin_of(row.begins_at, shape.slice)].add(row)
@@ -165,7 +165,7 @@ def depth(period: Period, *, now: datetime) -> dict[int, list[dict[str, Any]]]:
 
 def rates(*, now: datetime, seconds: int = 60, priority: int | None = None) -> dict[str, float]:
     """How many tasks a minute came in and ended lately, `in` and `out`."""
-    to = min(_counted_to(), now)
+    to = min(counted_to(), now)
     since = to - timedelta(seconds=seconds)
     moments = History.begins_at >= since, History.begins_at < to
     query = select(History.status, History.tasks).where(History.span == SHORTEST, *moments, *_only(None, priority))
@@ -173,6 +173,17 @@ def rates(*, now: datetime, seconds: int = 60, priority: int | None = None) -> d
     for row in db.session.execute(query):
         counted[row.status == CREATED] += row.tasks
     return {"in": counted[True] * 60 / seconds, "out": counted[False] * 60 / seconds}
+
+
+def counted_to() -> datetime:
+    """How far the history is complete."""
+    return db.session.scalar(select(HistoryMark.finished_to)) or datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def failed_since(moment: datetime) -> int:
+    """How many tasks ended in ERROR since the hour of this moment began."""
+    hours = History.span == LONGEST, History.begins_at >= begin_of(moment, LONGEST), History.status == Status.ERROR
+    return db.session.scalar(select(func.sum(History.tasks)).where(*hours, *_only(None, None))) or 0
 
 
 def quantile(buckets: Counter[int], part: float) -> float | None:
@@ -218,10 +229,6 @@ def _begins(period: Period, now: datetime) -> list[datetime]:
     shape = SHAPES[period]
     last = begin_of(now, shape.slice)
     return [last - timedelta(seconds=shape.slice * ago) for ago in reversed(range(shape.slices))]
-
-
-def _counted_to() -> datetime:
-    return db.session.scalar(select(HistoryMark.finished_to)) or datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _latest_waiting(now: datetime) -> dict[int, int]:

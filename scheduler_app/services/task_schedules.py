@@ -21,6 +21,7 @@ from scheduler_app.services.row_locks import update_tasks
 INTERVALS = ("every_x_days", "every_x_hours", "every_x_minutes")
 KINDS = (INTERVALS, ("cron",), ("rrule",))  # the kinds of rule, each as the fields that give it
 RULE_FIELDS = (*(field for kind in KINDS for field in kind), "timezone", "start_at")
+PAUSED_BY = "Task {} ended in ERROR."  # the note of a schedule that pauses on failure
 ONE_KIND = f"Needed is exactly one kind of rule: {', '.join(INTERVALS)} or several of these; or cron; or rrule."
 LATEST = 10  # tasks, and times without one, that a schedule shows
 COUNTED = 1_000  # times that a pause or a change leaves out; more are not counted
@@ -176,7 +177,7 @@ def pause_after_failure(task_id: int) -> None:
         .where(TaskSchedule.task_schedule_id.in_(asks.with_for_update(skip_locked=True)))
         .values(
             paused=True,
-            pause_note=f"Task {task_id} ended in ERROR.",
+            pause_note=PAUSED_BY.format(task_id),
             paused_run_at=TaskSchedule.next_run_at,
             next_run_at=None,
         )
@@ -195,6 +196,13 @@ def _leave_out(schedule: TaskSchedule, rule: Rule, reason: LeftOut, now: datetim
     found = left_out.stretches(omitted) if len(times) <= COUNTED else [Stretch(first, now, most, reason)]
     left_out.record([(schedule, found)], now=now)
     schedule.left_out_rows += len(found)
+
+
+def paused_by_failures(*, limit: int) -> Sequence[int]:
+    """The ids of schedules that a task in ERROR has paused, and nobody has resumed since."""
+    note = TaskSchedule.pause_note.like(PAUSED_BY.format("%"))
+    query = select(TaskSchedule.task_schedule_id).where(TaskSchedule.paused, TaskSchedule.pause_on_failure, note)
+    return db.session.scalars(query.limit(limit)).all()
 
 
 def rule_of(schedule: TaskSchedule | Row[Any]) -> Rule:

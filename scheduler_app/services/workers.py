@@ -7,11 +7,11 @@ heartbeat. No process compares its own time with the time of another.
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import delete, exists, select, tuple_, update
+from sqlalchemy import delete, exists, func, select, tuple_, update
 
 from scheduler_app import operations
 from scheduler_app.database import begin_write
@@ -22,6 +22,7 @@ from scheduler_app.services.attempts import WorkerLost
 from scheduler_app.services.sightings import Sightings
 
 HEARTBEAT = 3.0  # seconds
+SILENT_AFTER = 3 * HEARTBEAT
 DEAD_AFTER = 12.0  # seconds
 SETTLED = 6.0  # seconds until an attempt without a worker's row fails: the worker may be about to renew its row
 WITHOUT_WORKER = ~exists().where(Worker.worker_id == Task.worker_id)
@@ -109,6 +110,18 @@ class Strays:
         _abandon(lost, "The worker did not hear that it had claimed the task.", now)
         db.session.commit()
         return len(lost)
+
+
+def living(*, now: datetime) -> int:
+    """How many workers have a fresh heartbeat."""
+    fresh = Worker.seen_at >= now - timedelta(seconds=DEAD_AFTER)
+    return db.session.scalar(select(func.count()).select_from(Worker).where(fresh)) or 0
+
+
+def silent(*, now: datetime) -> Sequence[Worker]:
+    """Those that have missed two heartbeats, and may be lost."""
+    missed = Worker.seen_at < now - timedelta(seconds=SILENT_AFTER)
+    return db.session.scalars(select(Worker).where(missed).order_by(Worker.seen_at)).all()
 
 
 def find() -> list[dict[str, Any]]:
