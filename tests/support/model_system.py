@@ -8,7 +8,7 @@ from typing import Any
 from scheduler_app.models import Overlap, Status
 from scheduler_app.services import bulk, control, dispatch, firing, task_schedules, tasks, workers
 from scheduler_app.services.bulk import Chosen
-from tests.support.model_worker import SUCCEED, THREADS, ModelWorker
+from tests.support.model_worker import IDLE, SUCCEED, THREADS, ModelWorker
 from tests.support.model_world import World
 from tests.support.stage import Actor
 
@@ -86,16 +86,34 @@ class System(World):
 
         Each goes over so many points.
         """
-        moving = [*self.threads(), *self.stopped_calls()]
+        busy = [thread for thread in self.threads() if thread.point != IDLE]
+        idle = [thread for thread in self.threads() if thread.point == IDLE]  # they are all alike
+        able = [*busy, *(idle[:1] if any(self.broker.waiting()) else [])]  # the others would find nothing
+        moving = [*able, *self.stopped_calls()]
         steps = {repr(actor): partial(self.go_on, actor, outcome=outcome) for actor in moving}
         if len(self.calls) < RACING and not self.stage.waits:
             unfinished = [task_id for task_id, row in self.truth.rows.items() if not row.final]
             if len(unfinished) < RACING:
                 steps |= {"post": lambda points: self.post(None, max_retries=1), "fire": self.fire}
-            steps |= {"cancel all": self.cancel_all}
-            steps |= {f"cancel {task_id}": partial(self.cancel, task_id=task_id) for task_id in unfinished}
-            steps |= {f"retry {task_id}": partial(self.retry, task_id=task_id) for task_id in self.retriable()[-1:]}
+            calls: dict[str, Callable[[int | None], None]] = {"cancel all": self.cancel_all}
+            calls |= {f"cancel {task_id}": partial(self.cancel, task_id=task_id) for task_id in unfinished}
+            calls |= {f"retry {task_id}": partial(self.retry, task_id=task_id) for task_id in self.retriable()[-1:]}
+            steps |= calls
+            for thread in able:
+                between = partial(self.meet, thread=thread, outcome=outcome)
+                steps |= {f"{name} around {thread}": partial(between, call) for name, call in calls.items()}
         return steps
+
+    def meet(
+        self, call: Callable[[int | None], None], points: int | None, *, thread: Actor, outcome: str = SUCCEED
+    ) -> None:
+        """The call goes over so many points, then the worker's thread as far as it can, then the call to its end."""
+        others = self.stopped_calls()
+        call(points)
+        self.go_on(thread, None, outcome=outcome)
+        for actor in self.stopped_calls():
+            if actor not in others:
+                self.go_on(actor, None)
 
     def post(self, points: int | None, *, max_retries: int = 0, delay: int = 0) -> None:
         request = WORK | {"max_retries": max_retries, "run_at": self.clock.now() + timedelta(seconds=delay)}
