@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from benchmarks import accept, drain, growth, history, idle, listing, memory, post, priority, publish, sqlite
+from benchmarks import accept, drain, growth, history, idle, listing, memory, post, priority, publish, sqlite, strangers
 from benchmarks.harness import PEERS_PYTHON, Options, Servers, progress
 from benchmarks.table import HEAD, Row, machine
 
@@ -15,6 +15,7 @@ WORKS: dict[str, Work] = {
     "drain": drain.run,
     "accept": accept.run,
     "post": post.run,
+    "keyed": post.keyed,
     "idle": idle.run,
     "priority": priority.run,
     "publish": publish.run,
@@ -23,6 +24,7 @@ WORKS: dict[str, Work] = {
     "history": history.run,
     "memory": memory.run,
     "listing": listing.run,
+    "strangers": strangers.run,
 }
 
 

@@ -8,8 +8,9 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Client:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, key: str = "") -> None:
         self.connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        self.headers = JSON | ({"Authorization": f"Bearer {key}"} if key else {})
 
     def post(self, path: str, body: bytes) -> bytes:
         return self._call("POST", path, body)
@@ -21,7 +22,7 @@ class Client:
         return json.loads(self.get(path))
 
     def _call(self, method: str, path: str, body: bytes | None) -> bytes:
-        self.connection.request(method, path, body, JSON)
+        self.connection.request(method, path, body, self.headers)
         answer = self.connection.getresponse()
         content = answer.read()
         if answer.status >= 300:

@@ -7,8 +7,11 @@ from collections.abc import Iterable
 import psycopg
 
 from benchmarks.client import Client
-from benchmarks.harness import Environ, Options, Servers
-from benchmarks.table import Row, within
+from benchmarks.harness import Environ, Options, Servers, application
+from benchmarks.table import Row, milliseconds, percentile, within
+from scheduler_app import database
+from scheduler_app.models import Scope
+from scheduler_app.services import keys
 from tests.support.system import System
 
 BODY = json.dumps({"operation": "4+7"}).encode()
@@ -25,6 +28,27 @@ def run(servers: Servers, options: Options) -> Iterable[Row]:
         yield within("post one", answered, percent, goal)
     for percent, goal in ((50, 0.009), (95, 0.02)):
         yield within("post one, until SUCCESS", done, percent, goal)
+
+
+def keyed(servers: Servers, options: Options) -> Iterable[Row]:
+    """The same post with a key of the database and without any, in turn, on two systems."""
+    with servers.fresh() as open_, servers.fresh() as closed:
+        with application(closed):
+            _, key = keys.create("benchmark", Scope.WRITE, now=database.clock())
+        with System(open_, workers=0, schedulers=0) as ours, System(closed, workers=0, schedulers=0) as theirs:
+            with_key, without = Client(theirs.port, key=key), Client(ours.port)
+            times = [(answered(with_key), answered(without)) for _ in range(options.size(2_000, 200))][50:]
+    p50 = [percentile(part, 50) for part in zip(*times, strict=True)]
+    ratio, goal = p50[0] / p50[1], 1.03
+    shown = milliseconds(p50[0]), "without a key", milliseconds(p50[1]), f"{ratio:.2f}", f"≤ {goal:g} x", ratio <= goal
+    yield Row("post one with a key, p50", *shown)
+
+
+def answered(client: Client) -> float:
+    """Seconds until the answer."""
+    began = time.monotonic()
+    client.post("/tasks/", BODY)
+    return time.monotonic() - began
 
 
 def trials(environ: Environ, port: int, count: int) -> list[tuple[float, float]]:
