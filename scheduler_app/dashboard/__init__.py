@@ -10,6 +10,8 @@ from werkzeug.wrappers import Response
 from scheduler_app.access import open_to_all
 from scheduler_app.dashboard import (
     errors,
+    keys,
+    log,
     overview,
     sign_in,
     static,
@@ -17,7 +19,7 @@ from scheduler_app.dashboard import (
 )
 from scheduler_app.dashboard.frame import blp
 
-__all__ = ["errors", "overview", "register_dashboard", "sign_in", "static", "texts"]
+__all__ = ["errors", "keys", "log", "overview", "register_dashboard", "sign_in", "static", "texts"]
 
 
 @open_to_all

@@ -1,6 +1,7 @@
 """Numbers, durations and times as people read them. Each is a filter of the templates."""
 
 import json
+import shlex
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -65,6 +66,12 @@ def since(then: datetime | None, now: datetime) -> timedelta | None:
 @blp.app_template_filter()
 def iso(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@blp.app_template_filter()
+def shell(text: str) -> str:
+    """One word of a command line, whatever it holds."""
+    return shlex.quote(text)
 
 
 @blp.app_template_filter()

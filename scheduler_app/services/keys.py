@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, exists, select, update
+from sqlalchemy import ColumnElement, Row, case, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from scheduler_app.database import DIRECT, begin_write
@@ -67,9 +67,42 @@ def find() -> Sequence[ApiKey]:
     return db.session.scalars(select(ApiKey).order_by(ApiKey.name)).all()
 
 
-def rotate(name: str, *, now: datetime, overlap: timedelta = OVERLAP) -> tuple[ApiKey, str]:
-    """A new secret; the one before works for `overlap`. Raises KeyNotFound, and WrongState for a revoked key."""
+def page(*, ended: bool, now: datetime, limit: int, after: str = "") -> tuple[Sequence[ApiKey], str | None]:
+    """Keys by name, those that are in use or those that are not any more; and after which the next page begins."""
+    query = select(ApiKey).where(_has_ended(now) if ended else ~_has_ended(now), ApiKey.name > after)
+    found = db.session.scalars(query.order_by(ApiKey.name).limit(limit + 1)).all()
+    return found[:limit], found[limit - 1].name if len(found) > limit else None
+
+
+def counts(*, now: datetime) -> dict[str, int]:
+    """How many are in use, by scope; and how many have `ended`."""
+    which = case((_has_ended(now), "ended"), else_=ApiKey.scope).label("which")
+    found = db.session.execute(select(which, func.count().label("number")).group_by("which"))
+    return {row.which: row.number for row in found}
+
+
+def get(name: str) -> ApiKey:
+    """Raises KeyNotFound."""
+    key = db.session.scalar(select(ApiKey).where(ApiKey.name == name))
+    if key is None:
+        raise KeyNotFound(name)
+    return key
+
+
+def mark(key: ApiKey) -> str:
+    """Another one after each rotation. It tells nothing of the secret."""
+    return _hash(key.secret_hash)[:16]
+
+
+def rotate(name: str, *, now: datetime, overlap: timedelta = OVERLAP, seen: str | None = None) -> tuple[ApiKey, str]:
+    """A new secret; the one before works for `overlap`. Raises KeyNotFound, and WrongState for a revoked key.
+
+    seen: the key's mark as the caller knows it. WrongState when it has another one: a form that is sent twice would
+    otherwise end the secret that is in use.
+    """
     key = _lock(name)
+    if seen not in (None, mark(key)):
+        raise WrongState(f"Key {name!r} was rotated in the meantime. This time nothing was changed.")
     if key.revoked_at is not None:
         raise WrongState(f"Key {name!r} is revoked.")
     secret = secrets.token_urlsafe(32)
@@ -124,6 +157,10 @@ def touch(key_id: str, *, now: datetime) -> None:
     stale = (ApiKey.last_used_at < now - TOUCHED) | ApiKey.last_used_at.is_(None)
     db.session.execute(update(ApiKey).where(ApiKey.key_id == key_id, stale).values(last_used_at=now))
     db.session.commit()
+
+
+def _has_ended(now: datetime) -> ColumnElement[bool]:
+    return ApiKey.revoked_at.is_not(None) | (ApiKey.expires_at.is_not(None) & (ApiKey.expires_at <= now))
 
 
 def _check(name: str, scope: Scope, operations: Sequence[str] | None) -> None:
