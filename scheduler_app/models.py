@@ -148,6 +148,7 @@ class Failure(Base):
     type: Mapped[str] = mapped_column(String(200))
     message: Mapped[str] = mapped_column(Text)
     traceback: Mapped[str | None] = mapped_column(Text)
+    started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # null: not known of older failures
     failed_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 

@@ -12,14 +12,31 @@ from scheduler_app.dashboard import (
     errors,
     keys,
     log,
+    many,
     overview,
     sign_in,
     static,
+    task,
+    tasks,
     texts,
+    values,
 )
 from scheduler_app.dashboard.frame import blp
 
-__all__ = ["errors", "keys", "log", "overview", "register_dashboard", "sign_in", "static", "texts"]
+__all__ = [
+    "errors",
+    "keys",
+    "log",
+    "many",
+    "overview",
+    "register_dashboard",
+    "sign_in",
+    "static",
+    "task",
+    "tasks",
+    "texts",
+    "values",
+]
 
 
 @open_to_all

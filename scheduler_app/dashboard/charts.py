@@ -8,7 +8,7 @@ from typing import Any
 from scheduler_app.dashboard.texts import duration, number
 
 WIDTH, HEIGHT, LOW, MID = 600, 140, 28, 56  # of the view boxes
-STEPS = (1, 2, 2.5, 3, 4, 5, 6, 8, 10)
+STEPS = {1: 2, 2: 2, 2.5: 5, 3: 3, 4: 4, 5: 5, 6: 3, 8: 4, 10: 5}  # the ends of axes, each with its number of parts
 
 
 def throughput(slices: Sequence[dict[str, Any]], *, form: str = "minute") -> dict[str, Any]:
@@ -17,7 +17,7 @@ def throughput(slices: Sequence[dict[str, Any]], *, form: str = "minute") -> dic
     came, went = ([one[name] / minutes for one in slices] for name in ("created", "finished"))
     top, whole = nice(max(*came, *went)), sum(one["complete"] for one in slices)
     failed_top = max((one["failed"] for one in slices), default=0)
-    step, count = WIDTH / (len(slices) - 1), 3
+    step, count = WIDTH / (len(slices) - 1), parts(top)
     return {
         "ys": [_rate(top * part / count) for part in range(count, -1, -1)],
         "lines": [round(HEIGHT * part / count, 1) for part in range(count)],
@@ -76,6 +76,12 @@ def nice(value: float) -> float:
         return 1
     size = 10.0 ** math.floor(math.log10(value))
     return float(next(step for step in STEPS if step * size >= value * 0.999) * size)
+
+
+def parts(top: float) -> int:
+    """Into how many an axis to a nice number is divided."""
+    digits = top / 10.0 ** math.floor(math.log10(top))
+    return STEPS[min(STEPS, key=lambda step: abs(step - digits))]
 
 
 Point = tuple[float, float]

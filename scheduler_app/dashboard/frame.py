@@ -84,6 +84,10 @@ def may(scope: str) -> bool:
     return caller is not None and caller.scope.contains(Scope(scope))
 
 
+def has_page(name: str) -> bool:
+    return f"{PAGES}.{name}" in current_app.view_functions
+
+
 def navigation() -> list[list[Item]]:
     caller = current.get()
     groups = [[item for item in group if caller and _is_for(item, caller.scope)] for group in NAVIGATION]
@@ -96,10 +100,9 @@ def theme() -> str:
 
 
 def _is_for(item: Item, has: Scope) -> bool:
-    endpoint = f"{PAGES}.{item.name}"
-    if endpoint not in current_app.view_functions:
+    if not has_page(item.name):
         return False
-    scope = scope_of(current_app, endpoint)
+    scope = scope_of(current_app, f"{PAGES}.{item.name}")
     return scope is None or has.contains(scope)
 
 
@@ -120,7 +123,7 @@ def add_values() -> dict[str, Any]:
         "may": may,
         "said": message[:MESSAGE_LENGTH],
         "navigation": navigation(),
-        "has_tasks": f"{PAGES}.tasks" in current_app.view_functions,
+        "has_page": has_page,
         "path": path(),
         "theme": theme(),
         "next_theme": THEMES[(THEMES.index(theme()) + 1) % len(THEMES)],

@@ -1,9 +1,7 @@
 """Numbers, durations and times as people read them. Each is a filter of the templates."""
 
-import json
 import shlex
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from scheduler_app.dashboard.frame import blp
 from scheduler_app.services.counts import MOST
@@ -15,6 +13,12 @@ UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 def number(value: float | None) -> str:
     """12,412"""
     return "" if value is None else f"{value:,.0f}"
+
+
+@blp.app_template_filter()
+def rate(value: float | None) -> str:
+    """212, 0.4"""
+    return "" if value is None else f"{value:.1f}" if 0 < value < 9.95 and value != int(value) else f"{value:,.0f}"
 
 
 @blp.app_template_filter()
@@ -72,10 +76,3 @@ def iso(time: datetime) -> str:
 def shell(text: str) -> str:
     """One word of a command line, whatever it holds."""
     return shlex.quote(text)
-
-
-@blp.app_template_filter()
-def compact(value: Any, length: int = 200) -> str:
-    """One line of JSON, cut."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= length else text[: length - 1] + "…"

@@ -198,6 +198,7 @@ def _keep(attempt: Attempt, described: dict[str, str], error: BaseException, now
             attempt=attempt.number,
             **described,
             traceback=_printable(lines)[-MAX_TRACEBACK:],
+            started_at=select(Task.started_at).where(Task.task_id == attempt.task_id).scalar_subquery(),
             failed_at=now,
         )
     )

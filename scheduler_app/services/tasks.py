@@ -98,7 +98,7 @@ def find(filters: dict[str, Any], *, limit: int, cursor: int | None = None) -> t
     When no index fits the filters, it looks through at most SEARCHED tasks. So a page may be short, or even empty, and
     still have a next one.
     """
-    last = _last_to_search(filters, cursor)
+    last = last_to_search(filters, cursor)
     found = [_newest(filters | status, cursor, last, limit + 1) for status in _each_status(filters)]
     tasks = listing.read(Task.task_id.in_(union_all(*found)), order=Task.task_id.desc(), limit=limit + 1)
     return tasks[:limit], tasks[limit - 1].task_id if len(tasks) > limit else last
@@ -120,7 +120,7 @@ def _newest(filters: dict[str, Any], cursor: int | None, last: int | None, limit
     return select(query.order_by(Task.task_id.desc()).limit(limit).subquery().c.task_id)
 
 
-def _last_to_search(filters: dict[str, Any], cursor: int | None) -> int | None:
+def last_to_search(filters: dict[str, Any], cursor: int | None) -> int | None:
     if "task_schedule_id" in filters or not (filters.keys() - {"status", "cause"} or callers.bounds()):
         return None
     query = select(Task.task_id).where(Task.task_id < cursor) if cursor else select(Task.task_id)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import delete, exists, func, select, tuple_, update
+from sqlalchemy import delete, exists, select, tuple_, update
 
 from scheduler_app import operations
 from scheduler_app.database import begin_write
@@ -112,10 +112,10 @@ class Strays:
         return len(lost)
 
 
-def living(*, now: datetime) -> int:
-    """How many workers have a fresh heartbeat."""
+def living(*, now: datetime) -> Sequence[Worker]:
+    """Those that have a fresh heartbeat."""
     fresh = Worker.seen_at >= now - timedelta(seconds=DEAD_AFTER)
-    return db.session.scalar(select(func.count()).select_from(Worker).where(fresh)) or 0
+    return db.session.scalars(select(Worker).where(fresh).order_by(Worker.started_at)).all()
 
 
 def silent(*, now: datetime) -> Sequence[Worker]:

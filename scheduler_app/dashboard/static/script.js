@@ -22,7 +22,7 @@
       age: () => seconds >= 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`,
       clock: () => today ? clock.format(at) : `${day.format(at)}, ${minute.format(at)}`,
       minute: () => minute.format(at),
-      day: () => day.format(at),
+      day: () => day.format(at), span: () => span(Math.abs(seconds)),
       full: () => `${today ? "today" : day.format(at)}, ${clock.format(at)}`,
     }[time.dataset.form]();
   }
