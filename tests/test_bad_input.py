@@ -26,7 +26,7 @@ FIELDS: list[tuple[str, Any, str]] = [
     ("priority", "high", "priority"),
     ("priority", "5", "priority"),
     ("priority", True, "priority"),
-    ("priority", 5.0, "priority"),
+    ("priority", 5.5, "priority"),
     ("priority", None, "priority"),
     ("priority", 2**70, "priority"),
     ("run_at", "2040-01-01T00:00:00", "run_at"),

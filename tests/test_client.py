@@ -21,8 +21,10 @@ FUNCTIONS = {
     "keys": "create_key list_keys rotate_key revoke_key list_audit_entries",
     "bulk": "cancel_tasks retry_tasks delete_tasks",
     "task_schedules": "create_schedule list_schedules get_schedule change_schedule delete_schedule pause_schedule"
-    " resume_schedule trigger_schedule backfill_schedule list_upcoming_times preview_rule",
+    " resume_schedule trigger_schedule backfill_schedule list_upcoming_times preview_rule list_times_left_out",
     "operations": "list_operations",
+    "failures": "list_causes",
+    "attention": "read_attention",
     "workers": "list_workers",
     "queues": "list_queues pause_queue resume_queue purge_queue",
     "health": "check_liveness check_readiness",

@@ -3,6 +3,7 @@
 from typing import Any
 
 import flask_smorest
+from apispec import BasePlugin
 from flask import Flask
 from werkzeug.routing import BaseConverter, IntegerConverter
 
@@ -61,6 +62,14 @@ class KeyName(BaseConverter):
     regex = KEY_NAME
 
 
+class Together(BasePlugin):
+    """Says in the specification what a request's checks ask of its fields together."""
+
+    def schema_helper(self, name: str, definition: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        together: dict[str, Any] = getattr(kwargs.get("schema"), "together", {})
+        return together
+
+
 class Api(flask_smorest.Api):
     DEFAULT_ERROR_RESPONSE_NAME = None  # each operation names the errors that it can give
 
@@ -93,7 +102,7 @@ def register_api(app: Flask) -> None:
         API_SPEC_OPTIONS={"info": INFO, "servers": [SERVER]} | SECURITY,
     )
     app.url_map.converters |= {"id": Id, "priority": Priority, "key_name": KeyName}
-    api = Api(app, spec_kwargs={"extra_plugins": [ErrorAnswers(app), TaskExamples(port=settings.port)]})
+    api = Api(app, spec_kwargs={"extra_plugins": [Together(), ErrorAnswers(app), TaskExamples(port=settings.port)]})
     api.register_converter(Id, lambda converter: {"type": "integer", "minimum": 1})
     api.register_converter(Priority, lambda converter: {"type": "integer", "minimum": 0, "maximum": 9})
     api.register_converter(KeyName, lambda converter: {"type": "string", "pattern": f"^{KEY_NAME}$"})

@@ -1,7 +1,7 @@
 """The base classes of all request schemas and all answer schemas."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, validates_schema
 from marshmallow.fields import Field
@@ -14,6 +14,7 @@ class RequestSchema(Schema):
 
     error_messages = {"type": "Must be a JSON object."}  # noqa: RUF012 (marshmallow's own way)
     is_optional = False  # whether a missing body counts as an empty object
+    together: ClassVar[dict[str, Any]] = {}  # JSON Schema of what its checks ask of all fields together
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
         explain_unknown(error.messages_dict, [field.data_key or name for name, field in self.load_fields.items()])

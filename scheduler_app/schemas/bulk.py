@@ -31,6 +31,11 @@ class ManyTasks(TaskFilter):
         metadata={"description": f"Change nothing. Count the tasks, and show the first {SHOWN}."},
     )
 
+    def __init_subclass__(cls) -> None:
+        every: Mapping[str, Any] = {"required": ["all"], "properties": {"all": {"const": True}}}
+        named = [{"required": [name]} for name in _names(cls())]
+        cls.together = {"oneOf": [every, {"anyOf": named}]}
+
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_named(self, data: dict[str, Any], original: Any, **_: Any) -> None:
         if not isinstance(original, Mapping):

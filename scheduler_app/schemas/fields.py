@@ -1,7 +1,9 @@
 """Fields that are stricter than marshmallow's own, and the parts that several resources share."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
@@ -14,6 +16,7 @@ MAX_PARAMS = 65_536  # characters of JSON
 MAX_ID = 2**63 - 1
 MAX_VALUES = 10  # of a field that takes several
 YEARS = range(1970, 3000)
+WITHIN_YEARS = r"^(19[789]|2\d\d)\d-"
 
 
 class Time(fields.AwareDateTime):
@@ -25,8 +28,8 @@ class Time(fields.AwareDateTime):
         "year": f"The year must be from {YEARS.start} to {YEARS.stop - 1}.",
     }
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(format="iso", **kwargs)
+    def __init__(self, *, metadata: Mapping[str, Any] = MappingProxyType({}), **kwargs: Any) -> None:
+        super().__init__(format="iso", metadata={"pattern": WITHIN_YEARS, **metadata}, **kwargs)
 
     def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -51,9 +54,11 @@ class Number(fields.Integer):
 
 
 class WholeNumber(Number):
-    """A JSON number without fraction: neither "7" nor 7.0 nor true."""
+    """A JSON number without fraction: neither "7" nor true. 7.0 is one, as JSON Schema has it."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if type(value) is float and value.is_integer():
+            return int(value)
         if type(value) is not int:
             raise self.make_error("invalid")
         return value

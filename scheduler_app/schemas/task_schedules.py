@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
@@ -119,8 +119,17 @@ class RuleFields(RequestSchema):
     )
 
 
+def given(*names: str) -> dict[str, Any]:
+    """JSON Schema: at least one of these is there, and is not null."""
+    return {"anyOf": [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in names]}
+
+
 class OneRule(RequestSchema):
     """A complete rule. It is checked as a whole, even when other fields have errors."""
+
+    together: ClassVar[dict[str, Any]] = {
+        "oneOf": [given("every_x_days", "every_x_hours", "every_x_minutes"), given("cron"), given("rrule")]
+    }
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_rule(self, data: dict[str, Any], original: Any, **_: Any) -> None:
@@ -175,6 +184,8 @@ class TaskScheduleRequest(OneRule, OperationRequest, ScheduleFields):
 
 class TaskScheduleChange(OperationRequest, ScheduleFields):
     """The fields to change. The others stay."""
+
+    together: ClassVar[dict[str, Any]] = {"dependentRequired": {"params": ["operation"]}}
 
     operation = operation_field()
     params = params_field()
