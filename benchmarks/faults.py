@@ -159,7 +159,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=3600, help="no further round after so many, or after Ctrl-C")
+    parser.add_argument("--seconds", type=float, default=7200, help="no further round after so many, or after Ctrl-C")
     parser.add_argument("--database", choices=("postgresql", "sqlite"), default="postgresql")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     return parser.parse_args()
