@@ -8,7 +8,8 @@ COMPOSE_SECRETS := POSTGRES_PASSWORD=unused VALKEY_PASSWORD=unused BACKBEAT_API_
 
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 
-PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
+# The lock files name all that is needed; pip does not look for more.
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 
 .PHONY: help run test lint hooks bench lock clean
 
