@@ -5,7 +5,21 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from benchmarks import accept, drain, growth, history, idle, listing, memory, post, priority, publish, sqlite, strangers
+from benchmarks import (
+    accept,
+    drain,
+    growth,
+    history,
+    idle,
+    listing,
+    memory,
+    post,
+    priority,
+    publish,
+    sqlite,
+    strangers,
+    watchers,
+)
 from benchmarks.harness import PEERS_PYTHON, Options, Servers, progress
 from benchmarks.table import HEAD, Row, machine
 
@@ -25,6 +39,7 @@ WORKS: dict[str, Work] = {
     "memory": memory.run,
     "listing": listing.run,
     "strangers": strangers.run,
+    "watchers": watchers.run,
 }
 
 
