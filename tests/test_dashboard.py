@@ -14,8 +14,8 @@ from scheduler_app.access import PAGES, scope_of
 from scheduler_app.config import Settings
 from scheduler_app.dashboard import static
 from scheduler_app.dashboard.frame import NAVIGATION, POLICY
-from scheduler_app.dashboard.shared import Shared
 from scheduler_app.models import Scope
+from scheduler_app.services.shared import Shared
 from tests.support.browser import Watch, inaccessible
 from tests.support.pages import OURS, new_key, sign_in, signed_in
 from tests.support.servers import Postgres

@@ -10,25 +10,30 @@ from werkzeug.wrappers import Response
 from scheduler_app.access import open_to_all
 from scheduler_app.dashboard import (
     errors,
+    failures,
     keys,
     log,
     many,
     overview,
+    priorities,
     sign_in,
     static,
     task,
     tasks,
     texts,
     values,
+    workers,
 )
 from scheduler_app.dashboard.frame import blp
 
 __all__ = [
     "errors",
+    "failures",
     "keys",
     "log",
     "many",
     "overview",
+    "priorities",
     "register_dashboard",
     "sign_in",
     "static",
@@ -36,6 +41,7 @@ __all__ = [
     "tasks",
     "texts",
     "values",
+    "workers",
 ]
 
 

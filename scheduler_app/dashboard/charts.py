@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from scheduler_app.dashboard.texts import duration, number
+from scheduler_app.services.verdict import length
 
 WIDTH, HEIGHT, LOW, MID = 600, 140, 28, 56  # of the view boxes
 STEPS = {1: 2, 2: 2, 2.5: 5, 3: 3, 4: 4, 5: 5, 6: 3, 8: 4, 10: 5}  # the ends of axes, each with its number of parts
@@ -54,6 +55,21 @@ def pair(slices: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
         "area": area(high, low, top, step=step, height=MID),
         "low": _latest(low),
         "high": _latest(high),
+    }
+
+
+def depth(slices: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """From `statistics.depth`: the highest of `name` in each slice."""
+    values = [one[name] for one in slices]
+    top, step = nice(max(values)), WIDTH / (len(slices) - 1)
+    says = length if name == "oldest_seconds" else number
+    whole = values[:-1]  # the last slice is not over
+    return {
+        "ys": [says(top), "0"],
+        "line": line(whole, top, step=step, height=MID),
+        "area": area(whole, [0] * len(whole), top, step=step, height=MID),
+        "highest": says(max(values)),
+        "xs": [slices[place]["begins_at"] for place in range(0, len(slices) - 1, len(slices) // 6)] + [None],
     }
 
 

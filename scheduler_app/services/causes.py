@@ -1,19 +1,20 @@
 """What made tasks fail. Failures that differ only in numbers, ids and quoted text have one cause."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 
 from scheduler_app.extensions import db
-from scheduler_app.models import FAILED, Task
+from scheduler_app.models import FAILED, NOT_DONE, Status, Task
 from scheduler_app.services import callers
 
 LATEST = 1_000  # failed tasks that are grouped
 SEARCHED = 50_000  # failed tasks that are looked through for a caller who does not reach all operations
+COUNTED = 10_000  # retrying tasks
 READ = 1_000  # characters of a message that make the cause
 SHOWN = 500  # characters of a message that are shown
 
@@ -49,6 +50,13 @@ def latest(*, limit: int = LATEST) -> list[dict[str, Any]]:
         groups[task.operation, task.cause].append(task)
     errors = _errors([group[0].task_id for group in groups.values()])
     return [_described(group, errors.get(group[0].task_id)) for group in groups.values()]
+
+
+def retrying() -> Counter[str | None]:
+    """How many tasks wait for their next attempt, by the cause of their latest failure; counts COUNTED at most."""
+    some = select(Task.cause).where(NOT_DONE, Task.status == Status.RETRYING).limit(COUNTED).subquery()
+    rows = db.session.execute(select(some.c.cause, func.count()).group_by(some.c.cause))
+    return Counter({row.cause: row[1] for row in rows})
 
 
 def _latest_failed(limit: int) -> list[Row[Any]]:

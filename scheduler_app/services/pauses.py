@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Flask
 from redis import RedisError
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Row, Select, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app import database
@@ -27,6 +27,7 @@ from scheduler_app.services.row_locks import update_tasks
 
 log = logging.getLogger(__name__)
 
+MAX_NOTE = 500  # characters
 PURGED = 1_000  # tasks that one call cancels
 PATIENCE = 2.0  # seconds that a worker waits for the table
 
@@ -66,7 +67,7 @@ def purge(priority: int, *, now: datetime, limit: int = PURGED) -> dict[str, int
     """
     _check(priority)
     begin_write()
-    waiting = select(Task.task_id).where(Task.status.in_(WAITING), Task.priority == priority, Task.run_at <= now)
+    waiting = _due(priority, now)
     purged = _cancel(db.session.scalars(waiting.order_by(Task.task_id).limit(limit)).all(), now)
     if purged:
         audit.record("queue.purge", priority, count=len(purged), now=now)
@@ -74,6 +75,12 @@ def purge(priority: int, *, now: datetime, limit: int = PURGED) -> dict[str, int
     with suppress(RedisError):  # a worker that gets such a message finds its task out of date
         broker.discard(priority, (message_id(task.task_id, task.claims) for task in purged))
     return {"cancelled": len(purged), "remaining": counts.capped(waiting)}
+
+
+def waiting(priority: int, *, now: datetime) -> int:
+    """How many tasks a purge would reach; counts at most 10,000. Raises PriorityNotFound."""
+    _check(priority)
+    return counts.capped(_due(priority, now))
 
 
 def renew(*, now: datetime) -> int:
@@ -90,6 +97,10 @@ def ask(app: Flask) -> set[str] | None:
     except SQLAlchemyError as error:
         log.warning("no task begins until the table tells which priorities are paused: %s", error)
         return None
+
+
+def _due(priority: int, now: datetime) -> Select[Any]:
+    return select(Task.task_id).where(Task.status.in_(WAITING), Task.priority == priority, Task.run_at <= now)
 
 
 def _check(priority: int) -> None:

@@ -127,10 +127,8 @@ def top_failing(period: Period, *, now: datetime, limit: int = 5) -> list[dict[s
 
 def by_priority(period: Period, *, now: datetime) -> list[dict[str, Any]]:
     """What each priority got of all that ran, and what was due to it: by its weight, but no more than it had to do."""
-    found = [Totals() for _ in PRIORITIES]
-    for row in _rows(period, now, _APART):
-        found[row.priority].add(row)
-    ran = [one.finished - one.by_status[Status.CANCELLED] for one in found]
+    ended = _ended_by_priority(period, now)
+    ran = [ended[priority, Status.SUCCESS] + ended[priority, Status.ERROR] for priority in PRIORITIES]
     waiting = _latest_waiting(now)
     wanted = [done + waiting.get(priority, 0) for priority, done in zip(PRIORITIES, ran, strict=True)]
     due = fair_parts(sum(ran), wanted, settings.priority_weights)
@@ -139,8 +137,8 @@ def by_priority(period: Period, *, now: datetime) -> list[dict[str, Any]]:
         {
             "priority": priority,
             "weight": settings.priority_weights[priority],
-            "finished": found[priority].finished,
-            "failed": found[priority].by_status[Status.ERROR],
+            "finished": ran[priority] + ended[priority, Status.CANCELLED],
+            "failed": ended[priority, Status.ERROR],
             "got": ran[priority] / everything,
             "due": due[priority] / everything,
         }
@@ -229,6 +227,14 @@ def _begins(period: Period, now: datetime) -> list[datetime]:
     shape = SHAPES[period]
     last = begin_of(now, shape.slice)
     return [last - timedelta(seconds=shape.slice * ago) for ago in reversed(range(shape.slices))]
+
+
+def _ended_by_priority(period: Period, now: datetime) -> Counter[tuple[int, str]]:
+    query = select(History.priority, History.status, func.sum(History.tasks)).where(
+        History.span == SHAPES[period].span, History.begins_at >= _begins(period, now)[0], *_APART
+    )
+    rows = db.session.execute(query.group_by(History.priority, History.status))
+    return Counter({(row.priority, row.status): int(row[2]) for row in rows})
 
 
 def _latest_waiting(now: datetime) -> dict[int, int]:

@@ -25,6 +25,10 @@ HEARTBEAT = 3.0  # seconds
 SILENT_AFTER = 3 * HEARTBEAT
 DEAD_AFTER = 12.0  # seconds
 SETTLED = 6.0  # seconds until an attempt without a worker's row fails: the worker may be about to renew its row
+SHOWN = (  # of a task that runs
+    *(Task.task_id, Task.operation, Task.priority, Task.attempts, Task.started_at, Task.progress),
+    *(Task.worker_id, Task.cancel_requested),
+)
 WITHOUT_WORKER = ~exists().where(Worker.worker_id == Task.worker_id)
 
 
@@ -125,12 +129,12 @@ def silent(*, now: datetime) -> Sequence[Worker]:
 
 
 def find() -> list[dict[str, Any]]:
-    """Each living worker with the tasks that it runs now, of those that the caller reaches."""
-    workers = db.session.scalars(select(Worker).order_by(Worker.started_at)).all()
-    started = select(Task).where(Task.status == Status.STARTED, *callers.within_reach(Task.operation))
-    running = db.session.scalars(started.order_by(Task.started_at)).all()
+    """Each living worker with the tasks that it runs now, of those that the caller reaches, as plain data."""
+    workers = db.session.execute(select(*Worker.__table__.c).order_by(Worker.started_at)).mappings().all()
+    started = select(*SHOWN).where(Task.status == Status.STARTED, *callers.within_reach(Task.operation))
+    running = db.session.execute(started.order_by(Task.started_at)).mappings().all()
     return [
-        vars(worker) | {"running": [task for task in running if task.worker_id == worker.worker_id]}
+        {**worker, "running": [dict(task) for task in running if task["worker_id"] == worker["worker_id"]]}
         for worker in workers
     ]
 
