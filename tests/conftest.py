@@ -139,6 +139,22 @@ def app(environ: dict[str, str]) -> Iterator[Flask]:
 
 
 @pytest.fixture
+def another(app: Flask, environ: dict[str, str]) -> Iterator[Callable[..., Flask]]:
+    """Makes applications with other settings, on the test's database."""
+    made: list[Flask] = []
+
+    def another(**settings: str) -> Flask:
+        made.append(create_app(Settings.from_env(environ | settings)))
+        return made[-1]
+
+    yield another
+    for app in made:
+        with app.app_context():
+            for engine in db.engines.values():
+                engine.dispose()
+
+
+@pytest.fixture
 def context(app: Flask) -> Iterator[None]:
     """For tests that call services; requests of the test's client then share its database session."""
     with app.app_context():

@@ -1,6 +1,7 @@
 """What all pages of the dashboard have in common, and every page in a real browser."""
 
 import re
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,9 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect
 
-from scheduler_app import create_app
 from scheduler_app.access import PAGES, scope_of
-from scheduler_app.config import Settings
 from scheduler_app.dashboard import static
 from scheduler_app.dashboard.frame import NAVIGATION, POLICY
 from scheduler_app.models import Scope
@@ -92,10 +91,10 @@ def test_a_nul_character_is_refused(app: Flask, client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_without_a_database_a_page_says_so(own_postgres: Postgres, environ: dict[str, str]) -> None:
-    app = create_app(Settings.from_env(environ | {"DATABASE_URL": own_postgres.url("backbeat")}))
+def test_without_a_database_a_page_says_so(own_postgres: Postgres, another: Callable[..., Flask]) -> None:
+    client = another(DATABASE_URL=own_postgres.url("backbeat")).test_client()
     own_postgres.stop()
-    answer = app.test_client().get("/dashboard/")
+    answer = client.get("/dashboard/")
     assert (answer.status_code, answer.mimetype) == (503, "text/html")
     assert "The database does not answer; try again." in answer.text
 
@@ -133,8 +132,19 @@ def test_what_is_expensive_is_computed_once_however_many_look() -> None:
 
 
 def test_a_page_that_has_not_changed_is_not_sent_again(client: FlaskClient) -> None:
-    tag = client.get("/dashboard/sign-in", follow_redirects=True).headers["ETag"]
-    assert tag.startswith('W/"')
+    again = {"Backbeat-Live": "1"}
+    tag = client.get("/dashboard/tasks", headers=again).headers["ETag"]
+    answer = client.get("/dashboard/tasks", headers=again | {"If-None-Match": tag})
+    assert (answer.status_code, answer.data) == (304, b"")
+    assert client.get("/dashboard/tasks?q=x", headers=again | {"If-None-Match": tag}).status_code == 200
+
+
+def test_what_one_caller_is_shown_again_is_not_shown_to_another(app: Flask) -> None:
+    again = {"Backbeat-Live": "1"}
+    new_key(app, "root", Scope.ADMIN)
+    writer, reader = (signed_in(app, new_key(app, scope.value, scope)) for scope in (Scope.WRITE, Scope.READ))
+    for client, name in ((writer, "write"), (reader, "read"), (writer, "write")):
+        assert f"<p>{name}<span>may {name}" in client.get("/dashboard/tasks", headers=again).text
 
 
 browsers = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # one kind is enough here

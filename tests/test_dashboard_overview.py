@@ -8,7 +8,6 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect
 
 from scheduler_app.dashboard import charts
-from scheduler_app.extensions import broker
 from tests.support.browser import Watch
 from tests.support.pages import OURS
 from tests.support.processes import Process
@@ -34,14 +33,17 @@ def test_the_overview_shows_with_tasks(app: Flask, client: FlaskClient) -> None:
         assert "No worker runs: 3 wait." in answer.text
 
 
-def test_without_redis_the_overview_says_so_and_shows_what_the_database_knows(
-    app: Flask, client: FlaskClient, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+def test_without_redis_the_pages_say_so_and_show_what_the_database_knows(
+    another: Callable[..., Flask], own_valkey: Valkey
 ) -> None:
-    submit(client, *[{"operation": "4+7"}] * 3)
-    with app.app_context():
-        broker.client.connection_pool.disconnect()
-    answer = client.get("/dashboard/")
-    assert answer.status_code == 200
+    client = another(REDIS_URL=own_valkey.url).test_client()
+    ids = submit(client, *[{"operation": "4+7"}] * 3)
+    own_valkey.kill()
+    text = client.get("/dashboard/").text
+    assert "Redis does not answer: running tasks go on, and no others begin." in text
+    assert "Tasks a minute" in text
+    assert "PENDING" in client.get("/dashboard/tasks").text
+    assert "Redis does not answer" in client.get(f"/dashboard/tasks/{ids[0]}").text
 
 
 def test_an_axis_ends_at_a_number_that_is_good_to_read() -> None:

@@ -1,7 +1,7 @@
 """Sessions of the dashboard: with which key they begin, when they end, and who may ask for what."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,9 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select, update
 
-from scheduler_app import create_app
 from scheduler_app.access import callers
-from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.models import ApiKey, Scope, Session
 from scheduler_app.services import keys, retention
@@ -20,22 +18,6 @@ from tests.support.pages import OURS, new_key, signed_in
 
 ADMIN_KEY = "a-key-of-24-characters!!"
 NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "cross-site"}
-
-
-@pytest.fixture
-def another(app: Flask, environ: dict[str, str]) -> Iterator[Callable[..., Flask]]:
-    """Makes applications with other settings, on the test's database."""
-    made: list[Flask] = []
-
-    def another(**settings: str) -> Flask:
-        made.append(create_app(Settings.from_env(environ | settings)))
-        return made[-1]
-
-    yield another
-    for app in made:
-        with app.app_context():
-            for engine in db.engines.values():
-                engine.dispose()
 
 
 @pytest.fixture

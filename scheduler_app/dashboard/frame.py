@@ -1,7 +1,9 @@
 """What all pages have in common: navigation, policy, messages, and answers that are sent only when they changed."""
 
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 from flask import Blueprint, Response, current_app, g, make_response, redirect, render_template, request, url_for
@@ -11,6 +13,9 @@ from scheduler_app.access import PAGES, scope_of
 from scheduler_app.errors import BadRequest
 from scheduler_app.models import Scope
 from scheduler_app.services.callers import current
+from scheduler_app.services.shared import shared
+
+T = TypeVar("T")
 
 # Nothing inline, nothing from elsewhere, no page of ours inside another.
 POLICY = "; ".join(
@@ -55,12 +60,21 @@ blp = Blueprint(PAGES, __name__, url_prefix="/dashboard", template_folder="templ
 
 
 def page(template: str, *, here: str = "", status: int = 200, **values: Any) -> Response:
-    """The rendered template. `here` is the page's name in the navigation. 304 when the caller has it already."""
-    response = make_response(render_template(template, here=here, **values), status)
-    if status == 200:
-        response.set_etag(sha256(response.get_data()).hexdigest()[:32], weak=True)
-        response.make_conditional(request)
+    """The rendered template. `here` is the page's name in the navigation. 304 when the caller has it already.
+
+    However many browsers of one caller ask for a page again, it is rendered once in two seconds.
+    """
+    if status != 200:
+        return make_response(render_template(template, here=here, **values), status)
+    response = make_response(latest(_place(), lambda: render_template(template, here=here, **values)))
+    response.set_etag(sha256(response.get_data()).hexdigest()[:32], weak=True)
+    response.make_conditional(request)
     return response
+
+
+def latest(key: Hashable, compute: Callable[[], T]) -> T:
+    """The value now for who opens a page, and at most 2 s old for pages that ask for themselves again."""
+    return shared.get(key, compute) if LIVE in request.headers else compute()
 
 
 def told(url: str, message: str) -> BaseResponse:
@@ -97,6 +111,12 @@ def navigation() -> list[list[Item]]:
 def theme() -> str:
     chosen = request.cookies.get(THEME, "")
     return chosen if chosen in THEMES else THEMES[0]
+
+
+def _place() -> Hashable:
+    """All that a page depends on, besides what it shows."""
+    caller = current.get()
+    return "page", request.url, caller and replace(caller, address=None), theme()
 
 
 def _is_for(item: Item, has: Scope) -> bool:

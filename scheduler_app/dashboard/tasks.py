@@ -9,11 +9,10 @@ from werkzeug.wrappers import Response
 from scheduler_app import operations
 from scheduler_app.access import needs
 from scheduler_app.dashboard import search
-from scheduler_app.dashboard.frame import blp, page
+from scheduler_app.dashboard.frame import blp, latest, page
 from scheduler_app.models import Scope, Status
 from scheduler_app.services import callers, task_search
 from scheduler_app.services.counts import MOST
-from scheduler_app.services.shared import shared
 from scheduler_app.services.task_search import Page
 
 ROWS = 50  # of a page
@@ -28,7 +27,7 @@ def tasks() -> Response:
         return redirect(url_for("dashboard.task", task_id=asked.task_id))
     cursor = asked_cursor()
     key = "tasks", asked.text, cursor, callers.bounds()
-    found = NOTHING if asked.wrong else shared.get(key, lambda: _find(asked, cursor))
+    found = NOTHING if asked.wrong else latest(key, lambda: _find(asked, cursor))
     shown: dict[str, Any] = {"asked": asked, "cursor": cursor, "found": found, "suggestions": _suggestions()}
     return page("tasks.html", here="tasks", **shown, **_tabs(asked, found))
 
