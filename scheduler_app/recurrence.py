@@ -180,14 +180,14 @@ def check_cron(text: str) -> None:
 @cache
 def zone(name: str) -> ZoneInfo:
     """A zone of the tzdata package, whatever the machine has; raises InvalidRule for any other name."""
-    if name not in _zone_names():
+    if name not in zone_names():
         raise InvalidRule("timezone", "A name of the IANA time zone database, such as Europe/Bucharest.")
     with resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
         return ZoneInfo.from_file(file, key=name)
 
 
 @cache
-def _zone_names() -> frozenset[str]:
+def zone_names() -> frozenset[str]:
     return frozenset(resources.files("tzdata").joinpath("zones").read_text().split())
 
 

@@ -23,6 +23,7 @@ class Address(Schema):
 class Everything(Schema):
     text = fields.String(required=True, metadata={"description": "Some words.", "title": "The text"})
     essay = fields.String(validate=validate.Length(max=5_000))
+    url = fields.String(validate=validate.Length(max=5_000))
     whole = fields.Integer(load_default=7)
     real = fields.Float()
     yes = fields.Boolean()
@@ -83,6 +84,7 @@ def test_each_field_has_the_input_that_fits() -> None:
     assert kinds(Everything) == {
         "The text": "text",
         "essay": "long",
+        "url": "text",
         "whole": "number",
         "real": "number",
         "yes": "choice",

@@ -159,11 +159,14 @@ def _kind(one: fields.Field[Any]) -> str:
         return "number"
     if not isinstance(one, TEXTS):
         return "json"
-    return "long" if any(_is_long(check) for check in one.validators) else "text"
+    return "long" if _is_long(one) else "text"
 
 
-def _is_long(check: Any) -> bool:
-    return isinstance(check, validate.Length) and (check.max or 0) > 2 * LONG
+def _is_long(one: fields.Field[Any]) -> bool:
+    if isinstance(one, fields.Url) or str(one.name).lower().endswith(("url", "uri")):
+        return False
+    allowed = [check.max or 0 for check in one.validators if isinstance(check, validate.Length)]
+    return bool(max([*allowed, one.metadata.get("maxLength", 0)]) > 2 * LONG)
 
 
 def _choices(one: fields.Field[Any]) -> list[tuple[str, str]]:
@@ -186,7 +189,7 @@ def _label(name: str, one: fields.Field[Any]) -> str:
 
 
 def _hint(one: fields.Field[Any]) -> str:
-    said = str(one.metadata.get("description") or "")
+    said = str(one.metadata.get("description") or "").replace("`", "")
     own = next((hint for kind, hint in HINTS.items() if isinstance(one, kind)), "")
     if isinstance(one, fields.List) and _kind(one) == "text":
         own = "Numbers, with commas between."

@@ -87,6 +87,24 @@ def trigger(task_schedule_id: int, *, now: datetime, once: Once[Task] | None = N
     return task
 
 
+class Gaps(NamedTuple):
+    """Past times of a schedule that have no task."""
+
+    times: list[datetime]
+    taken: int  # how many times have one
+    more: bool  # whether there are more times than one call takes; these are the first
+
+
+def gaps(task_schedule_id: int, *, start: datetime, end: datetime, now: datetime) -> Gaps:
+    """What `backfill` would create. Raises Invalid."""
+    _check_past(start, end, now)
+    schedule = task_schedules.get(task_schedule_id)
+    times = recurrence.between(_unbounded(schedule), start, end, MAX_BACKFILL + 1)
+    taken = select(Task.scheduled_for).where(Task.task_schedule_id == task_schedule_id)
+    having = set(db.session.scalars(taken.where(Task.scheduled_for.in_(times)))) if times else set()
+    return Gaps([moment for moment in times if moment not in having], len(having), len(times) > MAX_BACKFILL)
+
+
 def backfill(
     task_schedule_id: int,
     *,
@@ -96,8 +114,7 @@ def backfill(
     once: Once[list[Listed]] | None = None,
 ) -> list[Listed]:
     """Creates tasks for the times in [start, end) that have none."""
-    if not start < end <= now:
-        raise Invalid("Backfill is for a stretch of the past.", {"json": {"end": ["After start, not in the future."]}})
+    _check_past(start, end, now)
     backlog.check_room()
     schedule, times = _locked_with_times(task_schedule_id, start, end)
     if len(times) > MAX_BACKFILL:
@@ -113,6 +130,11 @@ def backfill(
     db.session.commit()
     dispatch.publish(created)
     return listed
+
+
+def _check_past(start: datetime, end: datetime, now: datetime) -> None:
+    if not start < end <= now:
+        raise Invalid("Backfill is for a stretch of the past.", {"json": {"end": ["After start, not in the future."]}})
 
 
 def _locked_with_times(

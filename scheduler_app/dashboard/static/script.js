@@ -103,8 +103,8 @@
     if (pause) { paused = !paused; pause.setAttribute("aria-pressed", paused); pause.setAttribute("aria-label", paused ? "Go on" : "Pause"); due = 0; turn(); }
   });
   document.addEventListener("input", event => {
-    const form = event.target.closest("form[data-preview]");
-    if (form) preview(form);
+    const form = event.target.closest("form[data-preview]"), press = event.target.dataset.press;
+    if (press) find(press).click(); else if (form) preview(form);
     if (event.target.matches("[data-all]")) all("tbody input", event.target.form).forEach(box => { box.checked = event.target.checked; });
     if (live) mark();
   });
