@@ -47,8 +47,8 @@ def read(text: str) -> Search:
             search.words.append(value)
         elif name not in NAMES:
             close = meant(name, NAMES)
-            hint = f"did you mean {close}:?" if close else f"known are {', '.join(f'{one}:' for one in NAMES)}"
-            search.wrong.append(f"There is no {name}: here; {hint}.")
+            hint = f"did you mean {close}:?" if close else f"known are {', '.join(f'{one}:' for one in NAMES)}."
+            search.wrong.append(f"There is no {name}: here; {hint}")
         else:
             _add(search, name, value)
     del search.words[MOST_WORDS:]

@@ -25,7 +25,7 @@ class Step:
 
 
 def steps(task: Task, failures: Sequence[Failure], now: datetime) -> dict[str, Any]:
-    """`steps`, oldest first; `marks`, times with their place in percent; `total`, from the first to now or the end."""
+    """`steps`, oldest first; `marks` at a third and two thirds of them; `total`, from the first to now or the end."""
     found = list(_past(task, failures))
     begins = (
         failures[0].started_at or failures[0].failed_at if failures and failures[0].attempt > 1 else task.created_at
@@ -37,9 +37,10 @@ def steps(task: Task, failures: Sequence[Failure], now: datetime) -> dict[str, A
         step.x = 100 * (step.begins_at - begins) / (end - begins)
         step.width = max(100 * step.length / (end - begins), 0.5)
     until = task.finished_at or now
-    marks = [(begins + (end - begins) * part, 100 * part) for part in (0, 1 / 3, 2 / 3)]
+    marks = [(end - begins) * part for part in (1 / 3, 2 / 3)]
     return {
         "steps": found,
+        "begins_at": begins,
         "marks": marks,
         "total": max(until - begins, timedelta(0)),
         "now_x": 100 * min((until - begins) / (end - begins), 1),
