@@ -255,6 +255,22 @@ def test_an_hour_tells_two_hundred_operations_apart() -> None:
     assert counted(operation="other") == {"CREATED": 5, "SUCCESS": 5}
 
 
+def test_a_batch_can_fall_into_more_spans_than_a_statement_takes_parameters() -> None:
+    row = {"params": {}, "priority": 5, "max_retries": 0, "attempts": 1, "claims": 1, "status": Status.SUCCESS}
+    times = [NOW - number * timedelta(seconds=65) for number in range(110)]
+    db.session.execute(
+        insert(Task),
+        [
+            row | dict.fromkeys(("created_at", "run_at", "started_at", "finished_at"), at) | {"operation": f"op{name}"}
+            for at in times
+            for name in range(110)
+        ],
+    )
+    db.session.commit()
+    roll_up()
+    assert counted() == {"CREATED": 12_100, "SUCCESS": 12_100}
+
+
 def test_the_depth_is_the_highest_that_was_seen_in_the_span(valkey: Valkey) -> None:
     def post(count: int, at: datetime) -> None:
         request = {"operation": "calculate", "params": {}, "priority": 5, "max_retries": 0, "run_at": at}

@@ -2,13 +2,13 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, SmallInteger, Text, cast, delete, select, true, tuple_
+from sqlalchemy import Integer, Row, SmallInteger, Text, and_, cast, delete, select, true
 
 from scheduler_app.database import SLOT, as_table, insert, parameters
 from scheduler_app.extensions import db
@@ -19,6 +19,7 @@ SHORTEST, LONGEST = min(KEPT), max(KEPT)
 MOST_OPERATIONS = 200  # that one hour tells apart
 OTHER = "other"  # stands for the operations beyond these
 CREATED = "CREATED"  # stands beside the final statuses, for tasks that came in
+ASKED = {"span": Integer(), "begins_at": UTCDateTime(), "operation": Text()}
 GIVEN = {
     "span": Integer(),
     "begins_at": UTCDateTime(),
@@ -74,7 +75,7 @@ def add(counted: Iterable[Counted], *, now: datetime, sign: int = 1) -> None:
     tallies = _in_all_spans(_with_known_operations(_in_shortest_span(counted, sign)), now)
     if not tallies:
         return
-    for row in db.session.execute(select(*History.__table__.c).where(_is_one_of(tallies))):
+    for row in _stored_for(tallies):
         tallies[Key(*row[:5])].add(Tally(row.tasks, _buckets(row.waiting), _buckets(row.running)))
     _write(tallies)
 
@@ -140,9 +141,12 @@ def _operations_of(hour: datetime) -> set[str]:
     return set(db.session.scalars(query.distinct())) - {ALL[0], OTHER}
 
 
-def _is_one_of(keys: Iterable[Key]) -> Any:
-    columns = (History.span, History.begins_at, History.operation)
-    return tuple_(*columns).in_(sorted({key[:3] for key in keys}))
+def _stored_for(keys: Iterable[Key]) -> Sequence[Row[Any]]:
+    # All keys are one parameter: a batch can have more of them than PostgreSQL takes parameters.
+    asked = as_table(ASKED)
+    same = and_(*(getattr(History, name) == asked.c[name] for name in ASKED))
+    query = select(*History.__table__.c).join(asked, same)
+    return db.session.execute(query, parameters(ASKED, {key[:3] for key in keys})).all()
 
 
 def _buckets(stored: dict[str, int]) -> Counter[int]:
