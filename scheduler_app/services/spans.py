@@ -76,7 +76,7 @@ def add(counted: Iterable[Counted], *, now: datetime, sign: int = 1) -> None:
     if not tallies:
         return
     for row in _stored_for(tallies):
-        tallies[Key(*row[:5])].add(Tally(row.tasks, _buckets(row.waiting), _buckets(row.running)))
+        tallies[Key._make(row[:5])].add(Tally(row.tasks, _buckets(row.waiting), _buckets(row.running)))
     _write(tallies)
 
 
