@@ -164,6 +164,7 @@ def address(settings: Settings) -> str:
 def welcome(settings: Settings) -> list[str]:
     url = f"http://{address(settings)}"
     return [
+        f"Dashboard   {url}/",
         f"API         {url}/tasks/",
         f"Swagger UI  {url}/swagger/",
         *(() if settings.api_key else [WITHOUT_KEY]),
