@@ -132,14 +132,15 @@ def test_children_may_call_this_machine_only_where_no_key_and_nothing_else_is_se
     assert children.get("BACKBEAT_HTTP_ALLOW") == allowed
 
 
-def test_starting_prints_nine_lines(running: Backbeat) -> None:
+def test_starting_prints_ten_lines(running: Backbeat) -> None:
     assert running.process
     shown = [line for line in running.process.output.splitlines() if line.startswith("backbeat")]
     ready = ["valkey is ready", "migrate is done", "web is ready", "worker-1 is ready", "scheduler is ready"]
     assert [line.partition("| ")[2] for line in shown[:5]] == ready
-    assert shown[7].endswith(standalone.WITHOUT_KEY)
-    assert shown[8].endswith("Ctrl-C stops it and loses nothing")
-    assert running.process.output.splitlines()[:9] == shown[:9]
+    assert shown[5].endswith(f"Dashboard   http://127.0.0.1:{running.port}/")
+    assert shown[8].endswith(standalone.WITHOUT_KEY)
+    assert shown[9].endswith("Ctrl-C stops it and loses nothing")
+    assert running.process.output.splitlines()[:10] == shown[:10]
 
 
 @pytest.mark.parametrize("command", ["dramatiq", "valkey-server", "wsgi.py"])
