@@ -57,7 +57,7 @@ def test_states_are_told_apart(app: Flask) -> None:
     fire_due(now=NOON)
     soon = NOON + HOUR + 5 * SECOND
     assert [found(soon, state=state) for state in (State.LATE, State.PAUSED, State.ENDED)] == [[], [paused], [ended]]
-    assert found(NOON + HOUR + 11 * SECOND, state=State.LATE) == [late]
+    assert found(NOON + HOUR + 30 * SECOND, state=State.LATE) == [late]
     schedule = task_schedules.get(late)
     assert schedule_lists.late_by(schedule, soon) is None
     assert schedule_lists.late_by(schedule, NOON + 2 * HOUR) == HOUR

@@ -9,13 +9,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, TextualSelect, and_, or_, select, text, tuple_
 
-from scheduler_app.extensions import db, settings
+from scheduler_app.extensions import db
 from scheduler_app.models import Task, TaskSchedule
-from scheduler_app.services import callers, counts
+from scheduler_app.services import callers, counts, schedulers
 
 RUNS = 10  # of each schedule
-SCANS = 5  # a schedule is late when so many scans have passed it by
-PATIENCE = timedelta(seconds=10)  # and at least this time
 
 Cursor = tuple[datetime | None, int]  # next_run_at and id of the last schedule of the page before
 
@@ -61,7 +59,7 @@ def count(*, now: datetime, words: str = "", state: State = State.ALL) -> int:
 def late_by(schedule: TaskSchedule, now: datetime) -> timedelta | None:
     """For how long a schedule has been due; None when that is no longer than usual."""
     due = schedule.next_run_at
-    return now - due if due is not None and due < _late_before(now) else None
+    return now - due if due is not None and due < schedulers.late_before(now) else None
 
 
 def latest_runs(task_schedule_ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
@@ -101,13 +99,9 @@ def _conditions(words: str, state: State, now: datetime) -> list[ColumnElement[b
             either.append(ID.in_([int(words)]))
         conditions.append(or_(*either))
     if state == State.LATE:
-        conditions.append(_late_before(now) > NEXT)
+        conditions.append(schedulers.late_before(now) > NEXT)
     if state == State.PAUSED:
         conditions.append(TaskSchedule.paused.is_(True))
     if state == State.ENDED:
         conditions.append(and_(NEXT.is_(None), ~TaskSchedule.paused))
     return conditions
-
-
-def _late_before(now: datetime) -> datetime:
-    return now - max(SCANS * timedelta(seconds=settings.scan_interval), PATIENCE)

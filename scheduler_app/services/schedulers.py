@@ -57,10 +57,14 @@ def due(*, now: datetime) -> tuple[int, float]:
 
 def late(*, now: datetime) -> Sequence[Row[int, datetime]]:
     """The schedules that should have fired by now, the latest first; `task_schedule_id` and `next_run_at`."""
-    since = now - LATE_AFTER - timedelta(seconds=settings.scan_interval)
     columns: Any = TaskSchedule.task_schedule_id, TaskSchedule.next_run_at
-    query = select(*columns).where(TaskSchedule.next_run_at < since)
+    query = select(*columns).where(TaskSchedule.next_run_at < late_before(now))
     return db.session.execute(query.order_by(TaskSchedule.next_run_at).limit(MOST_LATE)).all()
+
+
+def late_before(now: datetime) -> datetime:
+    """A schedule that was due before this is late."""
+    return now - LATE_AFTER - timedelta(seconds=settings.scan_interval)
 
 
 def _identity() -> dict[str, Any]:
