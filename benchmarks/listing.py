@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flask import Flask
-from sqlalchemy import String, case, cast, event, literal
+from sqlalchemy import String, case, cast, event, insert, literal
 from sqlalchemy.engine import Connection
 
 from benchmarks import ours
@@ -17,14 +17,16 @@ from benchmarks.ours import N
 from benchmarks.sqlite import database
 from benchmarks.table import Row, milliseconds, percentile
 from scheduler_app.extensions import db
-from scheduler_app.models import Json, Status
+from scheduler_app.models import Json, Status, TaskSchedule
 from tests.support.system import System
 
 GOAL = 0.02  # seconds
 PAGE_GOALS = {"PostgreSQL": 0.1, "SQLite": 0.2}  # seconds, for a page of the dashboard
 CAUSES = 20_000  # that all failures together have; each has 5 digits when 10,000 is added
 ERROR = {"type": "ConnectTimeoutError", "message": "Connection to 192.0.2.7 timed out."}
-OTHER_PAGES = ("failures", "schedules", "priorities", "workers", "operations", "log", "keys")
+SCHEDULES = 1_000
+RUNS = 100  # of each schedule; besides the other tasks
+OTHER_PAGES = ("failures", "priorities", "workers", "operations", "log", "keys")
 PARTS = 20  # with a time each
 LONGEST = 3.0  # seconds that one kind of request is tried
 
@@ -52,6 +54,7 @@ def read(environ: Environ, count: int, name: str, options: Options) -> Iterable[
 
 def load(count: int) -> None:
     """Over ten days; one in ten failed, one in a thousand of the newest wait, all the others are done."""
+    add_schedules()
     for hours in range(240, 0, -240 // PARTS):
         created = datetime.now(UTC) - timedelta(hours=hours)
         ours.insert_tasks(
@@ -67,6 +70,23 @@ def load(count: int) -> None:
     ours.insert_tasks(count // 1000, priority=N % 10)
     ours.publish_all()
     ours.vacuum()
+
+
+def add_schedules() -> None:
+    """Half of them at intervals, half by cron."""
+    now = datetime.now(UTC)
+    same = {"params": {"expression": "4+7"}, "priority": 5, "max_retries": 5, "operation": "calculate"}
+    same |= {"times_scheduled": RUNS, "anchor_at": now, "created_at": now}
+    rules = {"every_x_hours": 1, "cron": None}, {"every_x_hours": None, "cron": "30 7 * * MON-FRI"}
+    rows = [
+        same | rules[number % 2] | {"name": f"report {number}", "next_run_at": now + timedelta(hours=1, seconds=number)}
+        for number in range(SCHEDULES)
+    ]
+    db.session.execute(insert(TaskSchedule.__table__), rows)  # type: ignore[arg-type]
+    for run in range(RUNS):
+        at = now - timedelta(hours=run + 1)
+        done = {"status": Status.SUCCESS, "created_at": at, "started_at": at, "finished_at": at}
+        ours.insert_tasks(SCHEDULES, task_schedule_id=N, scheduled_for=at, **done)
 
 
 def requests(count: int) -> dict[str, list[str]]:
@@ -92,6 +112,8 @@ def pages(count: int) -> dict[str, list[str]]:
         "the overview": ["/dashboard/", *(f"/dashboard/?period={period}" for period in ("day", "month"))],
         "a page of tasks": [f"/dashboard/tasks?q={quote(search, safe='+')}" for search in searches],
         "a task's page": [f"/dashboard/tasks/{count // 2}"],
+        "a page of schedules": [f"/dashboard/schedules{query}" for query in ("", "?q=report+99", "?state=late")],
+        "a schedule's page": ["/dashboard/schedules/7"],
         "another page": [f"/dashboard/{name}" for name in OTHER_PAGES],
     }
 
