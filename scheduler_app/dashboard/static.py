@@ -1,10 +1,10 @@
 """The files that pages load. Their address changes with them, so browsers keep them for a year."""
 
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
 
-from flask import Response, send_from_directory, url_for
+from flask import Response, request, send_from_directory, url_for
 
 from scheduler_app.access import open_to_all
 from scheduler_app.dashboard.frame import YEAR, blp
@@ -20,6 +20,12 @@ def static(version: str, name: str) -> Response:
 
 @blp.app_template_global("static")
 def address(name: str) -> str:
+    return _address(name, request.script_root)
+
+
+@lru_cache(maxsize=256)
+def _address(name: str, _root: str) -> str:
+    """Kept, because each sign on a page needs it. It depends on the path prefix."""
     return url_for("dashboard.static", version=_version(), name=name)
 
 
