@@ -12,11 +12,10 @@ from webargs import core
 from webargs.flaskparser import FlaskParser
 
 from scheduler_app.errors import BadRequest, Invalid, UnsupportedMediaType
+from scheduler_app.schemas import json_values
 from scheduler_app.schemas.base import NoQuery
 
 View = Callable[..., Any]
-
-MAX_DEPTH = 32
 
 
 class BodyParser(FlaskParser):
@@ -70,38 +69,12 @@ def read_json(request: Request) -> Any:
         value = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The body cannot be read as JSON: {error}.") from None
-    _check(value)
+    try:
+        json_values.check(value)
+    except ValueError as error:
+        raise BadRequest(f"The body {error}.") from None
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _check(value: Any) -> None:
-    """Refuses deep nesting, lone surrogates and infinite numbers. Goes level by level, without recursion."""
-    level, depth = [value], 0
-    while level:
-        if depth > MAX_DEPTH:
-            raise BadRequest(f"The body is nested deeper than {MAX_DEPTH} levels.")
-        level = [inner for outer in level for inner in _inside(outer)]
-        depth += 1
-
-
-def _inside(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return [*value, *value.values()]
-    if isinstance(value, list):
-        return value
-    if isinstance(value, str):
-        _encode(value)
-    elif isinstance(value, float) and value in (float("inf"), float("-inf")):
-        raise BadRequest("The body has a number that is too large.")
-    return []
-
-
-def _encode(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadRequest("The body has a lone surrogate, which is no character.") from None

@@ -16,6 +16,8 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, missing, validate
 
+from scheduler_app.schemas import json_values
+
 MARK = ":json"  # ends the names of inputs with JSON
 REST = "*"  # names the input for what the schema does not list, but takes
 DEEPEST = 3  # nested groups; what lies deeper is JSON
@@ -284,7 +286,7 @@ def _value(one: fields.Field[Any], text: str) -> Any:
 def _number(text: str) -> int | float:
     """Exact: a long whole number stays as it is."""
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = _json(text)
     except ValueError:
         value = None
     if type(value) not in (int, float):
@@ -294,9 +296,14 @@ def _number(text: str) -> int | float:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse)
     except ValueError as error:
         raise ValueError(f"Not JSON: {error}") from None
+    try:
+        json_values.check(value)
+    except ValueError as error:
+        raise ValueError(f"It {error}.") from None
+    return value
 
 
 def _object(text: str) -> dict[str, Any]:

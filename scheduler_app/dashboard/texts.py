@@ -1,7 +1,10 @@
 """Numbers, durations and times as people read them. Each is a filter of the templates."""
 
+import re
 import shlex
 from datetime import UTC, datetime, timedelta
+
+from markupsafe import Markup, escape
 
 from scheduler_app.dashboard.frame import blp
 from scheduler_app.services.counts import MOST
@@ -76,3 +79,15 @@ def iso(time: datetime) -> str:
 def shell(text: str) -> str:
     """One word of a command line, whatever it holds."""
     return shlex.quote(text)
+
+
+@blp.app_template_filter()
+def ticked(text: str) -> Markup:
+    """What is between backticks becomes code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 (it is escaped)
+
+
+@blp.app_template_filter()
+def paragraphs(text: str) -> Markup:
+    """Of a docstring: empty lines part them."""
+    return Markup("").join(Markup("<p>{}</p>").format(ticked(part)) for part in re.split(r"\n\s*\n", text))

@@ -7,10 +7,10 @@ from typing import Any
 from scheduler_app.dashboard.frame import blp
 
 SECRET = re.compile(
-    r"pass(word|wd|phrase)?$|secret|token|api[-_]?key|auth|credential|private[-_]?key|cookie|session|^key$",
+    r"pass(word|wd|phrase)?$|secret|token|api[-_]?key|auth(?!ors?$)|credential|private[-_]?key|cookie|session|^key$",
     re.IGNORECASE,
 )
-REFERENCE = re.compile(r"\$\{secret:\w+\}")  # names a secret, and is none
+REFERENCE = re.compile(r"(\w+ )?\$\{secret:[\w.-]+\}")  # names a secret, and is none
 MASKED = "•••••• masked"
 SHOWN = 20_000  # characters
 BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # they would turn the text around them
@@ -42,13 +42,18 @@ def cut(text: str, length: int) -> str:
 
 
 def masked(value: Any, key: str = "") -> Any:
+    if looks_secret(key, value):
+        return MASKED
     if isinstance(value, dict):
         return {name: masked(inner, name) for name, inner in value.items()}
-    if SECRET.search(key) and isinstance(value, str | list) and value and not REFERENCE.search(str(value)):
-        return MASKED
     if isinstance(value, list):
         return [masked(inner) for inner in value]
     return value
+
+
+def looks_secret(key: str, value: Any) -> bool:
+    is_reference = isinstance(value, str) and REFERENCE.fullmatch(value)
+    return bool(SECRET.search(key) and isinstance(value, str | list | dict) and value and not is_reference)
 
 
 def _shown(text: str) -> str:
