@@ -20,8 +20,9 @@ from flask.testing import FlaskClient
 
 from actors import calculate, http_request
 from scheduler_app import operations
-from scheduler_app.api import MAX_BODY, body, tasks
+from scheduler_app.api import MAX_BODY, tasks
 from scheduler_app.schemas.fields import MAX_PARAMS
+from scheduler_app.schemas.json_values import MAX_DEPTH
 from scheduler_app.worker.execution import MAX_RESULT
 from tests.support.processes import Process, eventually, free_port
 from tests.support.servers import Valkey
@@ -240,7 +241,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     [table] = re.findall(r"^\| limit \| \|\n\| --- \| --- \|\n((?:\|.*\n)+)", PAGES[Path("docs/api.md")], re.MULTILINE)
     limits = dict(re.findall(r"^\| (.+) \| (.+) \|$", table, re.MULTILINE))
     assert limits == {
-        "request body": f"{MAX_BODY // 2**20} MiB, {body.MAX_DEPTH} levels deep",
+        "request body": f"{MAX_BODY // 2**20} MiB, {MAX_DEPTH} levels deep",
         "batch": f"{tasks.MAX_BATCH:,} tasks",
         "`params` of a task": f"{MAX_PARAMS:,} characters of JSON",
         "result of a task": f"{MAX_RESULT:,} characters of JSON",

@@ -12,10 +12,9 @@ from scheduler_app.dashboard import forms, tracebacks
 from scheduler_app.dashboard.frame import blp, page, told
 from scheduler_app.dashboard.way import steps
 from scheduler_app.database import clock
-from scheduler_app.errors import Invalid, WrongState
-from scheduler_app.models import Scope, Task
-from scheduler_app.operations import Operation
-from scheduler_app.schemas.tasks import TaskChange, TaskRequest
+from scheduler_app.errors import Invalid
+from scheduler_app.models import Scope
+from scheduler_app.schemas.tasks import TaskChange
 from scheduler_app.services import control, listing, tasks, waiting
 
 LATEST_RUNS = 6
@@ -81,44 +80,6 @@ def change_task(task_id: int) -> Response:
 def delete_task(task_id: int) -> Response:
     tasks.remove(task_id, now=clock())
     return told(url_for("dashboard.tasks"), f"Task {task_id} is deleted.")
-
-
-@blp.get("/tasks/<id:task_id>/again")
-@needs(Scope.WRITE)
-def again(task_id: int) -> Response:
-    return _again(tasks.get(task_id))
-
-
-@blp.post("/tasks/<id:task_id>/again")
-@needs(Scope.WRITE)
-def run_again(task_id: int) -> Response:
-    one = tasks.get(task_id)
-    try:
-        options = forms.read(TaskChange, request.form)
-        params = forms.read(_operation(one).params, request.form, prefix="params.")
-        fields = TaskRequest().load({"operation": one.operation, "params": params} | options)
-    except ValidationError as error:
-        return _again(one, _messages(error))
-    [new] = tasks.submit([fields], now=clock())
-    return told(url_for("dashboard.task", task_id=new.task_id), f"Task {task_id} runs again as this one.")
-
-
-def _again(one: Task, errors: dict[str, Any] | None = None) -> Response:
-    posted = request.form if errors else None
-    values = {"priority": one.priority, "max_retries": one.max_retries}
-    options = forms.inputs(TaskChange, values, posted=posted, errors=errors)
-    # What a form of the parameters alone has read is named without them.
-    wrong = errors.get("params", errors) if errors else None
-    params = forms.inputs(_operation(one).params, one.params, prefix="params.", posted=posted, errors=wrong)
-    status = 422 if errors else 200
-    return page("again.html", here="tasks", status=status, task=one, options=options, params=params)
-
-
-def _operation(one: Task) -> Operation:
-    found = operations.lookup(one.operation)
-    if found is None:
-        raise WrongState(f"This web process does not know the operation {one.operation}.")
-    return found
 
 
 def _back(task_id: int, message: str) -> Response:
