@@ -133,7 +133,7 @@ def test_each_action_is_told_in_words(app: Flask, client: FlaskClient) -> None:
     client.post("/task-schedules/", json={"operation": "4+7", "cron": "0 0 * * *"})
     client.post("/task-schedules/1/backfill/", json={"start": "2026-01-01T00:00:00Z", "end": "2026-01-03T00:00:00Z"})
     client.post("/queues/5/pause/", json={"note": "<b>down</b>"})
-    text = re.sub(r"\s*<[^>]+>\s*", " ", client.get("/dashboard/log").text)
+    text = " ".join(re.sub("<[^>]+>", " ", client.get("/dashboard/log").text).split())
     for said in (
         "changed task 1 priority",
         "cancelled tasks status PENDING",
@@ -141,6 +141,9 @@ def test_each_action_is_told_in_words(app: Flask, client: FlaskClient) -> None:
         "paused priority 5 “&lt;b&gt;down&lt;/b&gt;”",
     ):
         assert said in text
+    for link in ("tasks/1", "schedules/1", "priorities/5"):
+        assert f'href="/dashboard/{link}">' in client.get("/dashboard/log").text
+        assert client.get(f"/dashboard/{link}").status_code == 200
     note(app, ("something.new", 3), why="nobody knows yet")
     assert "something.new 3 why nobody knows yet" in re.sub("<[^>]+>", "", client.get("/dashboard/log").text)
 

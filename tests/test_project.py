@@ -26,6 +26,7 @@ SECRETS = {"POSTGRES_PASSWORD": "p@ss/w:rd%", "VALKEY_PASSWORD": "fedcba98", "BA
 PARTS_OF_FRAMEWORKS = {
     "apispec",
     "click",
+    "markupsafe",
     "webargs",
     "werkzeug",
 }  # they come with Flask and flask-smorest, in the version for them

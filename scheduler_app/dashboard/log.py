@@ -24,7 +24,7 @@ class Deed(NamedTuple):
     name: str = ""  # and the target's name in its address
 
 
-TASK, SCHEDULE = ("task", "task_id"), ("schedule", "task_schedule_id")
+TASK, SCHEDULE, PRIORITY = ("task", "task_id"), ("schedule", "task_schedule_id"), ("priority", "priority")
 DEEDS = {
     "Tasks": {
         "task.cancel": Deed("cancelled task", *TASK),
@@ -45,9 +45,9 @@ DEEDS = {
         "task-schedule.backfill": Deed("backfilled schedule", *SCHEDULE),
     },
     "Priorities": {
-        "queue.pause": Deed("paused priority", "priorities"),
-        "queue.resume": Deed("resumed priority", "priorities"),
-        "queue.purge": Deed("purged priority", "priorities"),
+        "queue.pause": Deed("paused priority", *PRIORITY),
+        "queue.resume": Deed("resumed priority", *PRIORITY),
+        "queue.purge": Deed("purged priority", *PRIORITY),
     },
     "Keys": {
         "key.create": Deed("made key", "keys"),
