@@ -51,6 +51,20 @@ def test_an_axis_ends_at_a_number_that_is_good_to_read() -> None:
     assert [charts.parts(top) for top in (1, 250, 300, 0.8)] == [2, 5, 3, 4]
 
 
+def test_an_axis_of_durations_is_short_to_read() -> None:
+    def ends(seconds: float) -> list[str]:
+        slices = [{"waiting_p50": 0.001, "waiting_p95": seconds}] * 2
+        return charts.pair(slices, "waiting")["ys"]
+
+    assert [ends(seconds)[0] for seconds in (0.0004, 0.03, 1.2, 2270, 9000)] == [
+        "0.4 ms",
+        "30 ms",
+        "2 s",
+        "40 min",
+        "2.5 h",
+    ]
+
+
 def test_a_line_begins_anew_after_a_gap() -> None:
     assert charts.line([1, 2, None, 4], 4, step=10, height=4) == "M0.0 3.0L10.0 2.0M30.0 0.0h.1"
     assert charts.area([2, 2], [0, 1], 2, step=10, height=2) == "M0.0 0.0L10.0 0.0L10.0 1.0L0.0 2.0Z"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from scheduler_app.dashboard.texts import duration, number
+from scheduler_app.dashboard.texts import UNITS, number
 from scheduler_app.services.verdict import length
 
 WIDTH, HEIGHT, LOW, MID = 600, 140, 28, 56  # of the view boxes
@@ -47,9 +47,10 @@ def throughput(slices: Sequence[dict[str, Any]], *, form: str = "minute") -> dic
 def pair(slices: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
     """From `statistics.series`: the p50 and p95 of `name`, waiting or running. Gaps where nothing ended."""
     low, high = ([one[f"{name}_{part}"] for one in slices] for part in ("p50", "p95"))
-    top, step = nice(max((value for value in high if value), default=0.001)), WIDTH / (len(slices) - 1)
+    top, label = _longest(max((value for value in high if value), default=0.001))
+    step = WIDTH / (len(slices) - 1)
     return {
-        "ys": [duration(top), "0"],
+        "ys": [label, "0"],
         "low_line": line(low, top, step=step, height=MID),
         "high_line": line(high, top, step=step, height=MID),
         "area": area(high, low, top, step=step, height=MID),
@@ -92,6 +93,13 @@ def nice(value: float) -> float:
         return 1
     size = 10.0 ** math.floor(math.log10(value))
     return float(next(step for step in STEPS if step * size >= value * 0.999) * size)
+
+
+def _longest(seconds: float) -> tuple[float, str]:
+    """The end of an axis of durations in seconds, and its label."""
+    unit, size = next((unit for unit in UNITS if seconds >= unit[1]), ("ms", 0.001))
+    top = nice(seconds / size)
+    return top * size, f"{top:g} {unit}"
 
 
 def parts(top: float) -> int:
