@@ -140,7 +140,9 @@ def test_a_paused_priority_holds_its_tasks_until_it_is_resumed(
     expect(page.get_by_role("heading", level=2).first).to_contain_text("Paused by ops")
     expect(page.locator("#live")).to_contain_text("“the partner's API is down”")
     [task_id] = submit(ours, {"operation": "1+1", "priority": 7})
-    assert get(ours, task_id)["waiting_for"]["note"] == "the partner's API is down"
+    page.goto(f"{site}/dashboard/tasks/{task_id}")
+    expect(page.locator(".why")).to_contain_text("Priority 7 is paused since")
+    expect(page.locator(".why")).to_contain_text("“the partner's API is down”")
     page.goto(f"{site}{ADDRESS}")
     expect(page.locator("#p-7")).to_contain_text("paused")
     page.get_by_role("link", name="Priority 7").click()

@@ -12,7 +12,6 @@ from scheduler_app.access import needs
 from scheduler_app.dashboard import schedule_fields
 from scheduler_app.dashboard.frame import blp, page, told
 from scheduler_app.dashboard.schedule_form import CATCH_UPS, OVERLAPS, zone_words
-from scheduler_app.dashboard.shared import shared
 from scheduler_app.database import clock
 from scheduler_app.errors import BackbeatError, BadRequest, Invalid
 from scheduler_app.models import LeftOut, Scope, TaskSchedule
@@ -20,6 +19,7 @@ from scheduler_app.recurrence import InvalidRule
 from scheduler_app.services import callers, occurrences, schedule_lists, task_schedules
 from scheduler_app.services.occurrences import Time
 from scheduler_app.services.schedule_lists import Cursor, State
+from scheduler_app.services.shared import shared
 
 ROWS = 50  # of a page
 RUNS = 20  # tasks that the page of one schedule shows
