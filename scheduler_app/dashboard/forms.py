@@ -21,7 +21,8 @@ from scheduler_app.schemas import json_values
 MARK = ":json"  # ends the names of inputs with JSON
 REST = "*"  # names the input for what the schema does not list, but takes
 DEEPEST = 3  # nested groups; what lies deeper is JSON
-LONG = 200  # characters: more need a field of several lines
+LONG = 200  # characters: a value with more needs an input of several lines
+MANY = 1_000  # characters: so does a field that allows more
 MOST = 65_536  # characters of one input
 YES, NO = "true", "false"
 NUMBERS = (fields.Integer, fields.Float, fields.Decimal)
@@ -168,7 +169,7 @@ def _is_long(one: fields.Field[Any]) -> bool:
     if isinstance(one, fields.Url) or str(one.name).lower().endswith(("url", "uri")):
         return False
     allowed = [check.max or 0 for check in one.validators if isinstance(check, validate.Length)]
-    return bool(max([*allowed, one.metadata.get("maxLength", 0)]) > 2 * LONG)
+    return bool(max([*allowed, one.metadata.get("maxLength", 0)]) > MANY)
 
 
 def _choices(one: fields.Field[Any]) -> list[tuple[str, str]]:
