@@ -89,7 +89,7 @@ def test_it_tells_how_much_comes_and_goes(ended: int, came: int, text: str) -> N
 
 
 def test_it_tells_which_priority_falls_behind_and_when_it_will_be_empty() -> None:
-    post(1, priority=2, at=NOW - 40 * SECOND)
+    post(1, priority=9, at=NOW - 400 * SECOND)
     post(120, at=NOW - 4 * MINUTE)
     end(132, at=NOW, priority=5)
     end(500, at=NOW, priority=9)

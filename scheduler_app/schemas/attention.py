@@ -29,7 +29,9 @@ class VerdictOut(AnswerSchema):
         metadata={"description": "Tasks that are due; null while Redis does not answer.", "example": 12_430},
     )
     running = fields.Integer(metadata={"example": 24})
-    priority = fields.Integer(allow_none=True, metadata={"description": "That falls behind most.", "example": 5})
+    priority = fields.Integer(
+        allow_none=True, metadata={"description": "That falls behind, where most wait.", "example": 5}
+    )
     oldest_seconds = fields.Float(
         allow_none=True, metadata={"description": "For which the first task there has been due.", "example": 240}
     )

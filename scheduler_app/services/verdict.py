@@ -35,7 +35,7 @@ class Verdict:
     out_per_minute: float | None
     waiting: int | None  # that are due; None while Redis does not answer
     running: int
-    priority: int | None = None  # that falls behind most
+    priority: int | None = None  # of those that fall behind, the one where most wait
     oldest_seconds: float | None = None  # for which the first task there has been due
     empty_in_seconds: float | None = None  # until nothing waits there, at the rates of now; None: it does not get less
 
@@ -55,10 +55,9 @@ def reach(*, now: datetime) -> Verdict:
     figures |= {"waiting": sum(one["waiting"] for one in depths), "running": sum(one["running"] for one in depths)}
     if not workers.living(now=now):
         return Verdict(state=State.NO_WORKER, text=f"No worker runs: {_waits(figures['waiting'])}.", **figures)
-    slowest = max(depths, key=lambda one: one["oldest_waiting_seconds"] or 0.0, default=None)
-    if slowest and (slowest["oldest_waiting_seconds"] or 0.0) >= BEHIND_AFTER:
-        return _behind(slowest, now, figures)
-    return _keeping_up(figures)
+    behind = [one for one in depths if (one["oldest_waiting_seconds"] or 0.0) >= BEHIND_AFTER]
+    # Where most wait: at a low priority a few wait for long, as they should while others have more to do.
+    return _behind(max(behind, key=lambda one: one["waiting"]), now, figures) if behind else _keeping_up(figures)
 
 
 def length(seconds: float) -> str:
@@ -72,8 +71,8 @@ def _rates(now: datetime, priority: int | None = None) -> dict[str, float] | Non
     return statistics.rates(now=now, priority=priority) if is_counted else None
 
 
-def _behind(slowest: dict[str, Any], now: datetime, figures: dict[str, Any]) -> Verdict:
-    priority, waiting, oldest = (slowest[name] for name in ("priority", "waiting", "oldest_waiting_seconds"))
+def _behind(fullest: dict[str, Any], now: datetime, figures: dict[str, Any]) -> Verdict:
+    priority, waiting, oldest = (fullest[name] for name in ("priority", "waiting", "oldest_waiting_seconds"))
     rates = _rates(now, priority)
     gain = rates["out"] - rates["in"] if rates else 0.0  # tasks a minute
     empty_in = waiting * 60 / gain if gain > 0 else None
