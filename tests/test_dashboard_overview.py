@@ -56,9 +56,10 @@ def test_an_axis_of_durations_is_short_to_read() -> None:
         slices = [{"waiting_p50": 0.001, "waiting_p95": seconds}] * 2
         return charts.pair(slices, "waiting")["ys"]
 
-    assert [ends(seconds)[0] for seconds in (0.0004, 0.03, 1.2, 2270, 9000)] == [
+    assert [ends(seconds)[0] for seconds in (0.0004, 0.03, 0.95, 1.2, 2270, 9000)] == [
         "0.4 ms",
         "30 ms",
+        "1 s",
         "2 s",
         "40 min",
         "2.5 h",

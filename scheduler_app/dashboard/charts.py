@@ -9,6 +9,7 @@ from scheduler_app.dashboard.texts import UNITS, number
 from scheduler_app.services.verdict import length
 
 WIDTH, HEIGHT, LOW, MID = 600, 140, 28, 56  # of the view boxes
+FEW = 4  # failures: a single one is no full column
 STEPS = {1: 2, 2: 2, 2.5: 5, 3: 3, 4: 4, 5: 5, 6: 3, 8: 4, 10: 5}  # the ends of axes, each with its number of parts
 
 
@@ -17,7 +18,7 @@ def throughput(slices: Sequence[dict[str, Any]], *, form: str = "minute") -> dic
     minutes = slices[0]["seconds"] / 60
     came, went = ([one[name] / minutes for one in slices] for name in ("created", "finished"))
     top, whole = nice(max(*came, *went)), sum(one["complete"] for one in slices)
-    failed_top = max((one["failed"] for one in slices), default=0)
+    failed_top = max(*(one["failed"] for one in slices), FEW)
     step, count = WIDTH / (len(slices) - 1), parts(top)
     return {
         "ys": [_rate(top * part / count) for part in range(count, -1, -1)],
@@ -97,7 +98,7 @@ def nice(value: float) -> float:
 
 def _longest(seconds: float) -> tuple[float, str]:
     """The end of an axis of durations in seconds, and its label."""
-    unit, size = next((unit for unit in UNITS if seconds >= unit[1]), ("ms", 0.001))
+    unit, size = next((unit for unit in UNITS if seconds > 0.9 * unit[1]), ("ms", 0.001))
     top = nice(seconds / size)
     return top * size, f"{top:g} {unit}"
 
