@@ -10,6 +10,7 @@ import logging
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 THREADS = 32
 READY = "web process ready"  # what a process that serves says on standard error
 PROBE = "/livez"  # has a thread of its own, because what restarts a process that does not answer asks for it
+TURN = 0.0005  # seconds that a thread computes while others wait: beside THREADS of them a probe still gets its turn
 STOP_DEADLINE = 10.0  # seconds that a stopping server gives its requests to finish
 MOST_CONNECTIONS = 10_000
 FILES = 2  # that a connection may have open: its socket, and a large body or answer
@@ -117,6 +119,7 @@ class Server(TcpWSGIServer):
 
 def serve(application: "WSGIApplication", listening: socket.socket, *, max_body: int) -> None:
     """Answers requests on this socket, which several processes may share, until it is told to stop."""
+    sys.setswitchinterval(TURN)
     logging.getLogger("waitress").setLevel(logging.WARNING)  # at INFO it tells of clients that have left
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a request that waits for a thread is no fault
     adjustments = Adjustments(
