@@ -192,7 +192,7 @@ def _label(name: str, one: fields.Field[Any]) -> str:
 
 
 def _hint(one: fields.Field[Any]) -> str:
-    said = str(one.metadata.get("description") or "").replace("`", "")
+    said = str(one.metadata.get("description") or "")
     own = next((hint for kind, hint in HINTS.items() if isinstance(one, kind)), "")
     if isinstance(one, fields.List) and _kind(one) == "text":
         own = "Numbers, with commas between."
