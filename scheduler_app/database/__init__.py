@@ -2,7 +2,7 @@
 
 from scheduler_app.database.cursors import ThreadCursors
 from scheduler_app.database.engines import DIRECT, direct_options, engine_options, prepare
-from scheduler_app.database.rows import as_table, insert, parameters, sqlite_time
+from scheduler_app.database.rows import as_table, entries, insert, parameters, sqlite_time
 from scheduler_app.database.settled import settled
 from scheduler_app.database.shared_clock import DatabaseClock, clock, clock_offset, describe_offset, is_off
 from scheduler_app.database.sizes import is_longer
@@ -24,6 +24,7 @@ __all__ = [
     "describe_offset",
     "direct_options",
     "engine_options",
+    "entries",
     "insert",
     "is_longer",
     "is_off",

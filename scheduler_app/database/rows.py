@@ -35,6 +35,12 @@ def parameters(columns: Columns, rows: Iterable[Sequence[Value]]) -> dict[str, s
     return {"rows": json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=write_time)}
 
 
+def entries(column: Any) -> FromClause:
+    """A table of the entries of a column's JSON objects, `key` and `value`, joined with the rows of the column."""
+    each = func.json_each_text if db.engine.dialect.name == "postgresql" else func.json_each
+    return each(column).table_valued("key", "value", joins_implicitly=True)
+
+
 def insert(table: Any) -> postgresql.Insert | sqlite.Insert:
     """An insert that knows `on_conflict_do_nothing` and `on_conflict_do_update`, for the database in use."""
     return postgresql.insert(table) if db.engine.dialect.name == "postgresql" else sqlite.insert(table)

@@ -14,8 +14,16 @@ from scheduler_app.database import SLOT, as_table, insert, parameters
 from scheduler_app.extensions import db
 from scheduler_app.models import ALL, Depth, History, Json, UTCDateTime
 
-KEPT = {SLOT: timedelta(hours=2), 60: timedelta(days=2), 3600: timedelta(days=400)}  # by the seconds of a span
-SHORTEST, LONGEST = min(KEPT), max(KEPT)
+QUARTER, HOUR = 900, 3600  # seconds
+# For so long, by the seconds of a span. A page reads some hundred spans of each kind of task: more would take too long.
+KEPT = {
+    SLOT: timedelta(hours=2),
+    60: timedelta(hours=3),
+    QUARTER: timedelta(days=2),
+    HOUR: timedelta(days=400),
+    6 * HOUR: timedelta(days=40),
+}
+SHORTEST = min(KEPT)
 MOST_OPERATIONS = 200  # that one hour tells apart
 OTHER = "other"  # stands for the operations beyond these
 CREATED = "CREATED"  # stands beside the final statuses, for tasks that came in
@@ -96,7 +104,7 @@ def _with_known_operations(tallies: Tallies) -> Tallies:
     known: dict[datetime, set[str]] = {}
     result: Tallies = defaultdict(Tally)
     for key, tally in tallies.items():
-        hour = begin_of(key.begins_at, LONGEST)
+        hour = begin_of(key.begins_at, HOUR)
         if hour not in known:
             known[hour] = _operations_of(hour)
         if key.operation in known[hour] or len(known[hour]) < MOST_OPERATIONS:
@@ -137,7 +145,7 @@ def forget_old(now: datetime) -> None:
 
 
 def _operations_of(hour: datetime) -> set[str]:
-    query = select(History.operation).where(History.span == LONGEST, History.begins_at == hour)
+    query = select(History.operation).where(History.span == HOUR, History.begins_at == hour)
     return set(db.session.scalars(query.distinct())) - {ALL[0], OTHER}
 
 

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Integer, Row, cast, func, select
 
 from scheduler_app.config import PRIORITIES
-from scheduler_app.database import BOUNDS
+from scheduler_app.database import BOUNDS, entries
 from scheduler_app.extensions import db, settings
 from scheduler_app.models import ALL, Depth, History, HistoryMark, Status
-from scheduler_app.services.spans import CREATED, LONGEST, SHORTEST, begin_of
+from scheduler_app.services.spans import CREATED, HOUR, QUARTER, SHORTEST, begin_of
 
 SLOWEST = 0.95  # the quantile that tells of the slow ones
 _APART = (History.operation != ALL[0],)  # each operation at each priority
@@ -34,8 +34,8 @@ class Shape(NamedTuple):
 
 SHAPES = {
     Period.HOUR: Shape(60, 60, 60),
-    Period.DAY: Shape(60, 900, 96),
-    Period.MONTH: Shape(3600, 21_600, 120),
+    Period.DAY: Shape(QUARTER, QUARTER, 96),
+    Period.MONTH: Shape(6 * HOUR, 6 * HOUR, 120),
 }
 
 
@@ -68,10 +68,6 @@ class Totals:
             "running_p95": quantile(self.running, SLOWEST),
         }
 
-    def failed_share(self) -> float | None:
-        ran = self.by_status[Status.SUCCESS] + self.by_status[Status.ERROR]
-        return self.by_status[Status.ERROR] / ran if ran else None
-
 
 def series(
     period: Period, *, now: datetime, operation: str | None = None, priority: int | None = None
@@ -103,31 +99,41 @@ def totals(
 
 
 def by_operation(period: Period, *, now: datetime) -> dict[str, dict[str, Any]]:
-    """The figures of each operation, with `per_minute` and `failed_share`; "other" are those beyond the first 200."""
-    found: defaultdict[str, Totals] = defaultdict(Totals)
-    for row in _rows(period, now, _APART):
-        found[row.operation].add(row)
+    """What became of each operation's tasks, and the p95 of its running time.
+
+    "other" stands for the operations beyond the first 200.
+    """
+    ended, ran = _ended_by(History.operation, period, now), _running_by_operation(period, now)
     minutes = SHAPES[period].slice * SHAPES[period].slices / 60
-    return {
-        operation: {**one.figures(), "per_minute": one.finished / minutes, "failed_share": one.failed_share()}
-        for operation, one in sorted(found.items())
-    }
+    found = {}
+    for operation in sorted({operation for operation, _ in ended}):
+        succeeded, failed = ended[operation, Status.SUCCESS], ended[operation, Status.ERROR]
+        finished = succeeded + failed + ended[operation, Status.CANCELLED]
+        found[operation] = {
+            "finished": finished,
+            "failed": failed,
+            "per_minute": finished / minutes,
+            "failed_share": failed / (succeeded + failed) if succeeded + failed else None,
+            "running_p95": quantile(ran[operation], SLOWEST),
+        }
+    return found
 
 
 def top_failing(period: Period, *, now: datetime, limit: int = 5) -> list[dict[str, Any]]:
     """The operations with the most failures, in that order; none without a failure."""
-    names = ("failed", "finished", "failed_share")
-    failing = [
-        {"operation": operation} | {name: figures[name] for name in names}
-        for operation, figures in by_operation(period, now=now).items()
-        if figures["failed"]
-    ]
-    return sorted(failing, key=lambda one: -one["failed"])[:limit]
+    ended = _ended_by(History.operation, period, now)
+    failing = [(operation, failed) for (operation, status), failed in ended.items() if status == Status.ERROR]
+    found = []
+    for operation, failed in sorted(failing, key=lambda one: -one[1])[:limit]:
+        ran = ended[operation, Status.SUCCESS] + failed
+        finished = ran + ended[operation, Status.CANCELLED]
+        found.append({"operation": operation, "failed": failed, "finished": finished, "failed_share": failed / ran})
+    return found
 
 
 def by_priority(period: Period, *, now: datetime) -> list[dict[str, Any]]:
     """What each priority got of all that ran, and what was due to it: by its weight, but no more than it had to do."""
-    ended = _ended_by_priority(period, now)
+    ended = _ended_by(History.priority, period, now)
     ran = [ended[priority, Status.SUCCESS] + ended[priority, Status.ERROR] for priority in PRIORITIES]
     waiting = _latest_waiting(now)
     wanted = [done + waiting.get(priority, 0) for priority, done in zip(PRIORITIES, ran, strict=True)]
@@ -180,7 +186,7 @@ def counted_to() -> datetime:
 
 def failed_since(moment: datetime) -> int:
     """How many tasks ended in ERROR since the hour of this moment began."""
-    hours = History.span == LONGEST, History.begins_at >= begin_of(moment, LONGEST), History.status == Status.ERROR
+    hours = History.span == HOUR, History.begins_at >= begin_of(moment, HOUR), History.status == Status.ERROR
     return db.session.scalar(select(func.sum(History.tasks)).where(*hours, *_only(None, None))) or 0
 
 
@@ -217,9 +223,11 @@ def _only(operation: str | None, priority: int | None) -> tuple[ColumnElement[bo
 
 
 def _rows(period: Period, now: datetime, conditions: tuple[ColumnElement[bool], ...]) -> Sequence[Row[Any]]:
-    first = _begins(period, now)[0]
-    query = select(*History.__table__.c).where(History.span == SHAPES[period].span, History.begins_at >= first)
-    return db.session.execute(query.where(*conditions)).all()
+    return db.session.execute(select(*History.__table__.c).where(*_within(period, now), *conditions)).all()
+
+
+def _within(period: Period, now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return History.span == SHAPES[period].span, History.begins_at >= _begins(period, now)[0]
 
 
 def _begins(period: Period, now: datetime) -> list[datetime]:
@@ -229,12 +237,22 @@ def _begins(period: Period, now: datetime) -> list[datetime]:
     return [last - timedelta(seconds=shape.slice * ago) for ago in reversed(range(shape.slices))]
 
 
-def _ended_by_priority(period: Period, now: datetime) -> Counter[tuple[int, str]]:
-    query = select(History.priority, History.status, func.sum(History.tasks)).where(
-        History.span == SHAPES[period].span, History.begins_at >= _begins(period, now)[0], *_APART
-    )
-    rows = db.session.execute(query.group_by(History.priority, History.status))
-    return Counter({(row.priority, row.status): int(row[2]) for row in rows})
+def _ended_by(column: Any, period: Period, now: datetime) -> Counter[tuple[Any, str]]:
+    """How many tasks came in or ended, by the value of the column and the status."""
+    query = select(column, History.status, func.sum(History.tasks)).where(*_within(period, now), *_APART)
+    rows = db.session.execute(query.group_by(column, History.status))
+    return Counter({(value, status): int(tasks) for value, status, tasks in rows})
+
+
+def _running_by_operation(period: Period, now: datetime) -> defaultdict[str, Counter[int]]:
+    """The buckets of each operation. The database adds them up: there may be tens of thousands of rows."""
+    bucket = entries(History.running)
+    number, tasks = cast(bucket.c.key, Integer), func.sum(cast(bucket.c.value, Integer))
+    query = select(History.operation, number, tasks).where(*_within(period, now), *_APART)
+    found: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for operation, key, count in db.session.execute(query.group_by(History.operation, number)):
+        found[operation][key] = int(count)
+    return found
 
 
 def _latest_waiting(now: datetime) -> dict[int, int]:
