@@ -11,7 +11,7 @@ from scheduler_app.models import Status
 from scheduler_app.services import tasks
 from tests.test_tasks_api import post, set_status
 
-OUTSIDE = ("static", "swagger.", "api-docs.")
+OUTSIDE = ("static", "swagger.", "api-docs.", "dashboard.", "root")
 
 
 def calls(app: Flask) -> list[tuple[str, str]]:
