@@ -28,6 +28,7 @@ MAX_DAYS = 3_660
 MAX_TIMES = 2**31 - 1
 YEAR = 366 * 86_400  # seconds
 NO_NUL = validate.ContainsNoneOf("\0", error="Must not contain NUL.")
+WITHOUT_NUL = {"pattern": r"^[^\u0000]*$"}  # the same as JSON Schema
 
 CRON = (
     "Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday). Either day may match."
@@ -153,7 +154,7 @@ class ScheduleFields(RuleFields):
     name = fields.String(
         allow_none=True,
         validate=[validate.Length(1, 200), NO_NUL],
-        metadata={"description": "For people.", "example": "nightly report"},
+        metadata={"description": "For people.", "example": "nightly report"} | WITHOUT_NUL,
     )
     overlap = fields.String(
         validate=validate.OneOf([choice.value for choice in Overlap]), metadata={"description": OVERLAP}
@@ -214,7 +215,7 @@ class PauseRequest(RequestSchema):
         load_default=None,
         allow_none=True,
         validate=[validate.Length(1, 500), NO_NUL],
-        metadata={"description": "Why, for people.", "example": "the warehouse is being moved"},
+        metadata={"description": "Why, for people.", "example": "the warehouse is being moved"} | WITHOUT_NUL,
     )
 
 
