@@ -27,15 +27,14 @@ class Period(StrEnum):
 
 
 class Shape(NamedTuple):
-    span: int  # seconds of the spans that are read
-    slice: int  # seconds of a slice, which takes several spans together
+    span: int  # seconds of a slice, which is one span
     slices: int
 
 
 SHAPES = {
-    Period.HOUR: Shape(60, 60, 60),
-    Period.DAY: Shape(QUARTER, QUARTER, 96),
-    Period.MONTH: Shape(6 * HOUR, 6 * HOUR, 120),
+    Period.HOUR: Shape(60, 60),
+    Period.DAY: Shape(QUARTER, 96),
+    Period.MONTH: Shape(6 * HOUR, 120),
 }
 
 
@@ -76,13 +75,13 @@ def series(
     shape, to = SHAPES[period], counted_to()
     slices: defaultdict[datetime, Totals] = defaultdict(Totals)
     for row in _rows(period, now, _only(operation, priority)):
-        slices[begin_of(row.begins_at, shape.slice)].add(row)
+        slices[row.begins_at].add(row)
     return [
         {
             "begins_at": begin,
-            "seconds": shape.slice,
+            "seconds": shape.span,
             **slices[begin].figures(),
-            "complete": begin + timedelta(seconds=shape.slice) <= to,
+            "complete": begin + timedelta(seconds=shape.span) <= to,
         }
         for begin in _begins(period, now)
     ]
@@ -104,7 +103,7 @@ def by_operation(period: Period, *, now: datetime) -> dict[str, dict[str, Any]]:
     "other" stands for the operations beyond the first 200.
     """
     ended, ran = _ended_by(History.operation, period, now), _running_by_operation(period, now)
-    minutes = SHAPES[period].slice * SHAPES[period].slices / 60
+    minutes = SHAPES[period].span * SHAPES[period].slices / 60
     found = {}
     for operation in sorted({operation for operation, _ in ended}):
         succeeded, failed = ended[operation, Status.SUCCESS], ended[operation, Status.ERROR]
@@ -155,14 +154,11 @@ def by_priority(period: Period, *, now: datetime) -> list[dict[str, Any]]:
 def depth(period: Period, *, now: datetime) -> dict[int, list[dict[str, Any]]]:
     """The highest figures in each slice, by priority, oldest first."""
     shape = SHAPES[period]
-    highest: dict[tuple[int, datetime], list[float]] = {}
     query = select(Depth).where(Depth.span == shape.span, Depth.begins_at >= _begins(period, now)[0])
-    for row in db.session.scalars(query):
-        key = row.priority, begin_of(row.begins_at, shape.slice)
-        new = [row.waiting, row.running, row.oldest_seconds]
-        highest[key] = list(map(max, highest.get(key, new), new))
+    rows = db.session.scalars(query)
+    highest = {(row.priority, row.begins_at): [row.waiting, row.running, row.oldest_seconds] for row in rows}
     return {
-        priority: [_depth(begin, shape.slice, highest.get((priority, begin))) for begin in _begins(period, now)]
+        priority: [_depth(begin, shape.span, highest.get((priority, begin))) for begin in _begins(period, now)]
         for priority in PRIORITIES
     }
 
@@ -233,8 +229,8 @@ def _within(period: Period, now: datetime) -> tuple[ColumnElement[bool], ...]:
 def _begins(period: Period, now: datetime) -> list[datetime]:
     """Of the slices; the last one has begun and is not over."""
     shape = SHAPES[period]
-    last = begin_of(now, shape.slice)
-    return [last - timedelta(seconds=shape.slice * ago) for ago in reversed(range(shape.slices))]
+    last = begin_of(now, shape.span)
+    return [last - timedelta(seconds=shape.span * ago) for ago in reversed(range(shape.slices))]
 
 
 def _ended_by(column: Any, period: Period, now: datetime) -> Counter[tuple[Any, str]]:
