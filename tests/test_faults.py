@@ -170,12 +170,12 @@ def test_workers_die_or_stand_still(trial: Trial) -> None:
     del client.accepted[killer]
     eventually(lambda: status(target, killer) == Status.STARTED)
     eventually(target.ready)
-    client.post(*[{"operation": "fault.work", "params": {"seconds": 2}}] * 20)
     with trial.posting():
-        busy(target, killed)
+        long = client.post(*[{"operation": "fault.work", "params": {"seconds": 3}}] * 20)
+        eventually(lambda: all(target.running_on(one, long) for one in (killed, frozen)), within=RECOVERY)
         trial.harm("worker killed", killed.kill)
-        busy(target, frozen)
         trial.harm("worker stopped by SIGSTOP", lambda: target.freeze(frozen))
+        assert target.running_on(frozen, long)  # so that it will have something to say too late
         row = target.worker_of(frozen)
         assert row
     with trial.posting(after=10):

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,12 @@ class Target:
         groups = {row: _group(row.pid) for row in self.rows(select(Worker.worker_id, Worker.pid))}
         return next((row for row, group in groups.items() if group == process.popen.pid), None)
 
-    def running_on(self, process: Process) -> int:
+    def running_on(self, process: Process, task_ids: Collection[int] | None = None) -> int:
+        """How many tasks, of these ones if some are given."""
         row = self.worker_of(process)
         query = select(func.count()).where(Task.status == Status.STARTED, Task.worker_id == (row and row.worker_id))
+        if task_ids is not None:
+            query = query.where(Task.task_id.in_(task_ids))
         return self.rows(query)[0][0] if row else 0
 
     def freeze(self, process: Process) -> None:
