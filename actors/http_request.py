@@ -3,15 +3,18 @@
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from json import dumps
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
+from werkzeug.http import parse_date
 
-from scheduler_app.operations import PermanentError, operation, running_task
+from scheduler_app.operations import PermanentError, RetryLater, operation, running_task
 from scheduler_app.outgoing import MAX_CONTENT, NAME, Answer, Refused, Request, references, send
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -159,8 +162,9 @@ def http_request(
     fit, such as binary content, become U+FFFD.
 
     Retried: no answer within the timeout, a broken connection, and the statuses 408, 425, 429 and 5xx, unless they are
-    expected. Permanent: every other status that is not expected, and a call that BACKBEAT_HTTP_ALLOW or
-    BACKBEAT_SECRETS_FILE does not allow. Redirects are not followed: a 3xx is a status like any other.
+    expected; not before the time that the answer gives in `Retry-After`, up to an hour. Permanent: every other status
+    that is not expected, and a call that BACKBEAT_HTTP_ALLOW or BACKBEAT_SECRETS_FILE does not allow. Redirects are not
+    followed: a 3xx is a status like any other.
 
     Headers: `User-Agent: backbeat`, and `Content-Type: application/json` with `json`. Headers of the task replace them.
     Proxy settings in the environment are ignored.
@@ -179,13 +183,26 @@ def http_request(
     return {**asdict(answer), "elapsed": round(time.monotonic() - started, 3)}
 
 
-class UnexpectedStatus(Exception):
+class UnexpectedStatus(RetryLater):
     """The answer has an unexpected status. A later attempt can get another one."""
 
 
 def _unexpected(answer: Answer) -> Exception:
     message = f"The answer was {answer.status}: {answer.body[:200].strip() or '(no body)'}"
-    return UnexpectedStatus(message) if answer.status in RETRIED else PermanentError(message)
+    if answer.status not in RETRIED:
+        return PermanentError(message)
+    return UnexpectedStatus(message, seconds=_retry_after(answer.headers))
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds; 0 when the answer does not say, or says what cannot be read."""
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    until = parse_date(text)
+    # Both by the server's clock, if it tells its time.
+    since = parse_date(headers.get("date")) or datetime.now(UTC)
+    return max((until - since).total_seconds(), 0.0) if until else 0.0
 
 
 def _defaults(*, is_json: bool) -> dict[str, str]:

@@ -19,7 +19,8 @@ sum=$(call "$url/tasks/" -d '{"operation": "4+7", "priority": 0}')
 printf '%s\n' "$sum"
 
 echo '# A named operation with parameters. -i shows Location, where the task can be read.'
-call -i "$url/tasks/" -d '{"operation": "http_request", "params": {"url": "'"$url"'/livez"}, "max_retries": 2}'
+call -i "$url/tasks/" -d '{"operation": "http_request", "params": {"url": "'"$url"'/livez"},
+    "retry": {"max_retries": 2, "min_seconds": 5, "factor": 3}}'
 
 echo '# A task that waits for its time.'
 later=$(call "$url/tasks/" -d '{"operation": "4+9", "run_at": "2999-12-31T23:00:00+01:00"}')

@@ -103,6 +103,7 @@ class Task(Base):
     error: Mapped[dict[str, str] | None] = mapped_column(Json)  # {type, message} of the last failure
     attempts: Mapped[int] = mapped_column(SmallInteger, default=0)  # begun since it was posted or last retried by hand
     max_retries: Mapped[int] = mapped_column(SmallInteger)  # attempts after the first
+    retry: Mapped[dict[str, float] | None] = mapped_column(Json)  # the pauses between them; null: as usual
     cause: Mapped[str | None] = mapped_column(String(16))  # of `error`, see services/causes.py
     progress: Mapped[dict[str, Any] | None] = mapped_column(Json)  # {percent, message}, as the operation last said
     cancel_requested: Mapped[bool] = mapped_column(Boolean, server_default=false())  # while STARTED: stop, please
@@ -230,6 +231,7 @@ class TaskSchedule(Base):
     params: Mapped[dict[str, Any]] = mapped_column(Json)
     priority: Mapped[int] = mapped_column(SmallInteger)
     max_retries: Mapped[int] = mapped_column(SmallInteger)
+    retry: Mapped[dict[str, float] | None] = mapped_column(Json)  # as Task's
     every_x_days: Mapped[int | None] = mapped_column(Integer)
     every_x_hours: Mapped[int | None] = mapped_column(Integer)
     every_x_minutes: Mapped[int | None] = mapped_column(Integer)

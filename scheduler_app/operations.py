@@ -11,10 +11,11 @@ This module knows nothing of HTTP, queues or the database.
 
 import importlib
 import inspect
+import random
 import re
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, cast
 
@@ -26,12 +27,25 @@ from scheduler_app.spelling import explain_unknown, meant
 
 ARITHMETIC = "calculate"  # the operation that an expression such as "4+7" is short for
 MAX_RETRIES = 100
+MAX_PAUSE = 86_400  # seconds
+MAX_FACTOR = 10
 _NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 _EXPRESSION_START = re.compile(r"[0-9.+\-(]")
 
 
 class PermanentError(Exception):
     """Raised by an operation when a retry would only fail again."""
+
+
+class RetryLater(Exception):
+    """Raised by an operation that knows how long the next attempt has to wait at least: so many seconds, up to an hour.
+
+    It is retried as after any other exception.
+    """
+
+    def __init__(self, *args: object, seconds: float) -> None:
+        super().__init__(*args)
+        self.seconds = seconds
 
 
 class Cancelled(Exception):
@@ -66,15 +80,66 @@ running_task: ContextVar[CurrentTask] = ContextVar("running_task")
 current_task = cast(CurrentTask, LocalProxy(running_task, unbound_message="no task is running here"))
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a task is tried again, and after which pauses.
+
+    After attempt n the next one waits for a random time, evenly from min_seconds to min_seconds * factor ** n, and to
+    max_seconds at most. So a factor of 1 makes each pause min_seconds long.
+    """
+
+    max_retries: int = 5  # attempts after the first
+    min_seconds: float = 1.0
+    max_seconds: float = 600.0
+    factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not (
+            0 <= self.max_retries <= MAX_RETRIES
+            and 1 <= self.min_seconds <= self.max_seconds <= MAX_PAUSE
+            and 1 <= self.factor <= MAX_FACTOR
+        ):
+            raise ValueError(
+                f"max_retries is 0 to {MAX_RETRIES}, factor 1 to {MAX_FACTOR}, min_seconds at least 1,"
+                f" and max_seconds from that to {MAX_PAUSE}"
+            )
+
+    def pause(self, attempt: int) -> float:
+        """Seconds from the failure of this attempt, 1 for the first, until the next one is due."""
+        return random.uniform(self.min_seconds, min(self.max_seconds, self.min_seconds * self.factor**attempt))
+
+    def changed(self, given: dict[str, Any] | None) -> "Retry":
+        """The same with these fields. A longer shortest pause lengthens the longest one, unless that is given too."""
+        if not given:
+            return self
+        longest = {"max_seconds": max(self.max_seconds, given.get("min_seconds", 0))}
+        return replace(self, **longest | given)
+
+    @property
+    def pauses(self) -> dict[str, float] | None:
+        """All but max_retries, as it is kept with a task. None when they are as usual."""
+        pauses = asdict(self)
+        del pauses["max_retries"]
+        return None if pauses == USUAL_PAUSES else pauses
+
+
+USUAL = Retry()
+USUAL_PAUSES = {"min_seconds": USUAL.min_seconds, "max_seconds": USUAL.max_seconds, "factor": USUAL.factor}
+
+
 @dataclass(frozen=True)
 class Operation:
     name: str
     function: Callable[..., Any]
     params: type[Schema]
-    max_retries: int  # attempts after the first, when the task does not say
+    retry: Retry  # what holds when the task does not say otherwise
     time_limit: float  # seconds that one attempt may take
     takes_secrets: bool  # its parameters may name secrets
     description: str  # the function's whole docstring
+
+    @property
+    def max_retries(self) -> int:
+        return self.retry.max_retries
 
     @property
     def summary(self) -> str:
@@ -99,17 +164,30 @@ _operations: dict[str, Operation] = {}
 
 
 def operation(
-    name: str, *, params: type[Schema], max_retries: int = 5, time_limit: float = 600, takes_secrets: bool = False
+    name: str,
+    *,
+    params: type[Schema],
+    max_retries: int | None = None,
+    retry: Retry = USUAL,
+    time_limit: float = 600,
+    takes_secrets: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a function an operation. Its docstring is the description; the first line is the summary.
+
+    max_retries=3 is short for retry=Retry(max_retries=3).
 
     Raises ValueError for a name that is taken or not of the form `[a-z][a-z0-9_.]*`, for limits out of range, and for
     a function whose parameters do not fit the schema.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"operation {name!r}: a name is a lower-case letter, then up to 63 of a-z, 0-9, '_' and '.'")
-    if not 0 <= max_retries <= MAX_RETRIES or not 0 < time_limit <= 86_400:
-        raise ValueError(f"operation {name!r}: max_retries is 0 to {MAX_RETRIES}, time_limit up to 86400 seconds")
+    if not 0 < time_limit <= 86_400:
+        raise ValueError(f"operation {name!r}: time_limit is up to 86400 seconds")
+    if max_retries is not None:
+        try:
+            retry = replace(retry, max_retries=max_retries)
+        except ValueError as error:
+            raise ValueError(f"operation {name!r}: {error}") from None
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         _check_function(name, function, params)
@@ -117,7 +195,7 @@ def operation(
         if known and _place(known.function) != _place(function):
             raise ValueError(f"operation {name!r} is already defined in {known.function.__module__}")
         description = inspect.cleandoc(function.__doc__ or "")
-        _operations[name] = Operation(name, function, params, max_retries, time_limit, takes_secrets, description)
+        _operations[name] = Operation(name, function, params, retry, time_limit, takes_secrets, description)
         return function
 
     return register

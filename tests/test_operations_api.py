@@ -14,7 +14,6 @@ from flask.testing import FlaskClient
 from scheduler_app.models import Scope
 from scheduler_app.operations import registered
 from scheduler_app.services import keys
-from scheduler_app.services.attempts import backoff
 from tests.support import trial_operations  # noqa: F401 (registers them)
 from tests.support.processes import Process, eventually
 
@@ -51,15 +50,12 @@ def test_an_operation_is_described_at_length_and_in_one_line(listed: dict[str, d
         assert told in policy
 
 
-def test_an_operation_shows_how_long_its_next_attempt_waits(listed: dict[str, dict[str, Any]]) -> None:
-    for operation in listed.values():
-        assert operation["backoff"] == {"min_seconds": 1.0, "base": 2.0, "max_seconds": 600.0}
-    least, base, most = (listed["calculate"]["backoff"][name] for name in ("min_seconds", "base", "max_seconds"))
-    for attempt in (1, 4, 20):
-        waits = [backoff(attempt) for _ in range(2_000)]
-        longest = min(base**attempt, most)
-        assert least <= min(waits) < least + longest / 20
-        assert longest * 0.95 < max(waits) <= longest
+def test_an_operation_shows_how_often_it_is_tried_again_and_after_which_pauses(
+    listed: dict[str, dict[str, Any]],
+) -> None:
+    assert listed["calculate"]["retry"] == {"max_retries": 5, "min_seconds": 1.0, "max_seconds": 600.0, "factor": 2.0}
+    assert listed["trial.retry"]["retry"] == {"max_retries": 3, "min_seconds": 30, "max_seconds": 30, "factor": 1}
+    assert listed["trial.retry"]["max_retries"] == 3
 
 
 def test_an_operation_says_how_many_workers_know_it_and_which_secrets(

@@ -21,10 +21,11 @@ from scheduler_app.extensions import db
 EXAMPLES = int(os.environ.get("SPEC_EXAMPLES", "0"))
 KEY = "0123456789abcdef"
 # No schema can say which values these take: an expression, a rule, a period that has begun, a name that is free, a key
-# that came with no other request.
+# that came with no other request, a longest pause that is not the shorter one.
 READ_BY_A_GRAMMAR = {
     "POST /tasks/",
     "POST /tasks/batch-request/",
+    "PATCH /tasks/{task_id}/",
     "POST /task-schedules/",
     "POST /task-schedules/preview/",
     "PATCH /task-schedules/{task_schedule_id}/",

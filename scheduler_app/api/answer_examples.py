@@ -4,6 +4,7 @@ from typing import Any
 
 Example = dict[str, Any]
 
+RETRY = {"max_retries": 5, "min_seconds": 1.0, "max_seconds": 600.0, "factor": 2.0}
 PENDING: Example = {
     "task_id": 17,
     "operation": "calculate",
@@ -17,6 +18,7 @@ PENDING: Example = {
     "cancel_requested": False,
     "attempts": 0,
     "max_retries": 5,
+    "retry": RETRY,
     "run_at": "2030-07-01T04:30:00Z",
     "task_schedule": None,
     "scheduled_for": None,
@@ -80,6 +82,7 @@ SCHEDULE: Example = {
     "params": {"expression": "5+10"},
     "priority": 5,
     "max_retries": 5,
+    "retry": RETRY,
     "every_x_days": None,
     "every_x_hours": 1,
     "every_x_minutes": None,

@@ -24,7 +24,8 @@ from scheduler_app.services import callers, statistics, tasks, workers
 from scheduler_app.services.shared import shared
 from scheduler_app.services.statistics import Period
 
-OPTIONS = ("priority", "run_at", "max_retries")  # of a task, beside its parameters
+OPTIONS = ("priority", "run_at", "max_retries", "retry")  # of a task, beside its parameters
+ASKED = TaskRequest(only=(*OPTIONS[:-1], "retry.min_seconds", "retry.max_seconds", "retry.factor"))
 PARAMS = "params."  # begins the names of the inputs for parameters
 KEY = '-H "Authorization: Bearer $BACKBEAT_API_KEY"'
 
@@ -111,7 +112,7 @@ def _page(
 
 
 def _options(known: dict[str, Any], values: dict[str, Any], typed: Any, wrong: dict[str, Any]) -> list[forms.Input]:
-    found = forms.inputs(TaskRequest(only=OPTIONS), values, posted=typed, errors=wrong)
+    found = forms.inputs(ASKED, values, posted=typed, errors=wrong)
     as_usual = {"run_at": "at once", "max_retries": str(known["max_retries"])}
     return [replace(one, default=as_usual.get(one.label, one.default)) for one in found]
 
@@ -121,7 +122,7 @@ def _read(known: Operation) -> tuple[dict[str, Any], dict[str, Any]]:
     errors: dict[str, Any] = {}
     options, params = {}, {}
     try:
-        options = forms.read(TaskRequest(only=OPTIONS), request.form)
+        options = forms.read(ASKED, request.form)
     except forms.Unreadable as error:
         errors |= _by_field(error)
     try:
@@ -160,7 +161,8 @@ def _from_task(name: str) -> tuple[dict[str, Any], list[str]]:
         raise BadRequest(f"from: task {task.task_id} is of the operation {task.operation}.")
     left_out: list[str] = []
     params = _without_secrets(task.params, "", left_out)
-    return {"params": params, "priority": task.priority, "max_retries": task.max_retries}, left_out
+    values = {"params": params, "priority": task.priority, "max_retries": task.max_retries}
+    return values | ({"retry": task.retry} if task.retry else {}), left_out
 
 
 def _without_secrets(value: Any, at: str, left_out: list[str]) -> Any:

@@ -10,6 +10,7 @@ from werkzeug.datastructures import MultiDict
 from scheduler_app import operations, recurrence
 from scheduler_app.dashboard import calendar_rules, forms
 from scheduler_app.models import CatchUp, Overlap, TaskSchedule
+from scheduler_app.operations import USUAL_PAUSES
 from scheduler_app.recurrence import DAY, HOUR, MINUTE, SECOND, InvalidRule
 from scheduler_app.services import task_schedules
 
@@ -17,6 +18,7 @@ INTERVALS = {"minutes": "every_x_minutes", "hours": "every_x_hours", "days": "ev
 WINDOWS = {"days": DAY, "hours": HOUR, "minutes": MINUTE, "seconds": SECOND}
 NAMES = {"schedule_x_times": "at_most", "catch_up_window": "window"} | dict.fromkeys(INTERVALS.values(), "every")
 PARAMS = "params."  # begins the names of the operation's parameters
+PAUSES = {f"retry.{name}": name for name in USUAL_PAUSES}  # by the names of the form
 NEW = {
     **calendar_rules.DEFAULTS,
     "kind": "interval",
@@ -44,6 +46,8 @@ def of(schedule: TaskSchedule) -> Typed:
         typed[name] = _text(getattr(schedule, name))
     typed["start_at"], typed["end_at"] = (_local(at, zone) for at in (schedule.start_at, schedule.end_at))
     typed["at_most"] = _text(schedule.schedule_x_times)
+    for name, value in (schedule.retry or USUAL_PAUSES).items():
+        typed[f"retry.{name}"] = f"{value:g}"
     typed["window"], typed["window_unit"] = str(window // WINDOWS[unit]), unit
     if schedule.pause_on_failure:
         typed["pause_on_failure"] = "on"
@@ -109,6 +113,7 @@ def body(typed: Typed, schedule: TaskSchedule | None) -> tuple[dict[str, Any], E
         "catch_up": typed.get("catch_up"),
         "catch_up_window": window,
         "pause_on_failure": "pause_on_failure" in typed,
+        "retry": {name: value for key, name in PAUSES.items() if (value := _number(typed, key)) is not None} or None,
     }
     retries = _whole(typed, "max_retries")
     fields |= {"max_retries": retries} if retries is not None or not schedule else {}
@@ -135,7 +140,9 @@ def merged(found: Errors, own: Errors) -> Errors:
 def shown(errors: Errors) -> dict[str, list[str]]:
     """By the names of the form, each message once."""
     by_name: dict[str, list[str]] = {}
-    for name, at in errors.items():
+    pauses = errors.get("retry")
+    inner = {f"retry.{name}": at for name, at in pauses.items()} if isinstance(pauses, dict) else {}
+    for name, at in (errors | inner).items():
         for message in at if isinstance(at, list) and name != "params" else []:
             said = by_name.setdefault(NAMES.get(name, name), [])
             said += [message] if message not in said else []
@@ -146,6 +153,14 @@ def _whole(typed: Typed, name: str) -> int | str | None:
     """A number, or the text that is none, for the schema to refuse."""
     text = typed.get(name, "").strip()
     return int(text) if text.isascii() and text.removeprefix("-").isdecimal() and len(text) < 19 else text[:50] or None
+
+
+def _number(typed: Typed, name: str) -> float | str | None:
+    text = typed.get(name, "").strip()
+    try:
+        return float(text[:50]) if text else None
+    except ValueError:
+        return text[:50]
 
 
 def moment(text: str, zone: ZoneInfo) -> str | None:

@@ -18,6 +18,7 @@ from scheduler_app.dashboard.schedule_fields import Errors, Typed
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid
 from scheduler_app.models import CatchUp, Overlap, Scope, TaskSchedule
+from scheduler_app.operations import USUAL
 from scheduler_app.rrule import WEEKDAYS
 from scheduler_app.schemas.task_schedules import RuleRequest, TaskScheduleChange, TaskScheduleRequest
 from scheduler_app.services import callers, occurrences, task_schedules
@@ -125,6 +126,7 @@ def _page(typed: Typed, schedule: TaskSchedule | None, errors: Errors | None = N
         operations=_reached(),
         inputs=forms.inputs(known.params, params, prefix=fields.PARAMS, posted=posted, errors=wrong) if known else [],
         zones=recurrence.zone_names(),
+        usual=(known.retry if known else USUAL),
         now=now,
         **CHOICES,
     )

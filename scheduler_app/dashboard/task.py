@@ -13,11 +13,14 @@ from scheduler_app.dashboard.frame import blp, page, told
 from scheduler_app.dashboard.way import steps
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid
-from scheduler_app.models import Scope
+from scheduler_app.models import Scope, Task
+from scheduler_app.operations import USUAL_PAUSES
 from scheduler_app.schemas.tasks import TaskChange
 from scheduler_app.services import control, listing, tasks, waiting
 
 LATEST_RUNS = 6
+PAUSES = ("retry.min_seconds", "retry.max_seconds", "retry.factor")
+CHANGED = TaskChange(only=("priority", "run_at", "max_retries", *PAUSES))
 
 
 @blp.get("/tasks/<id:task_id>")
@@ -37,7 +40,7 @@ def task(task_id: int) -> Response:
         runs=runs,
         way=steps(one, failures, now),
         operation=operations.lookup(one.operation),
-        change=forms.inputs(TaskChange, {"priority": one.priority, "max_retries": one.max_retries}),
+        change=forms.inputs(CHANGED, _changeable(one)),
     )
 
 
@@ -67,7 +70,7 @@ def run_task_now(task_id: int) -> Response:
 @needs(Scope.WRITE)
 def change_task(task_id: int) -> Response:
     try:
-        fields = TaskChange().load(forms.read(TaskChange, request.form))
+        fields = CHANGED.load(forms.read(CHANGED, request.form))
     except ValidationError as error:
         raise Invalid("; ".join(_lines(_messages(error)))) from None
     if fields:
@@ -80,6 +83,10 @@ def change_task(task_id: int) -> Response:
 def delete_task(task_id: int) -> Response:
     tasks.remove(task_id, now=clock())
     return told(url_for("dashboard.tasks"), f"Task {task_id} is deleted.")
+
+
+def _changeable(one: Task) -> dict[str, Any]:
+    return {"priority": one.priority, "max_retries": one.max_retries, "retry": one.retry or USUAL_PAUSES}
 
 
 def _back(task_id: int, message: str) -> Response:

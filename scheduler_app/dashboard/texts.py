@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from markupsafe import Markup, escape
 
 from scheduler_app.dashboard.frame import blp
+from scheduler_app.operations import USUAL_PAUSES
 from scheduler_app.services.counts import MOST
 
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
@@ -63,6 +64,15 @@ def duration(seconds: float | timedelta | None) -> str:
             parts.append(f"{left // size} {unit}" if left >= size else "")
             left %= size
     return " ".join(filter(None, parts[:2]))
+
+
+@blp.app_template_filter()
+def pauses(stored: dict[str, float] | None) -> str:
+    """Between attempts, as a task keeps them: 1.0 s to 10 min, up to 2 times as long each time."""
+    least, most, factor = ((stored or USUAL_PAUSES)[name] for name in USUAL_PAUSES)
+    if least == most or factor == 1:
+        return duration(least)
+    return f"{duration(least)} to {duration(most)}, up to {factor:g} times as long each time"
 
 
 @blp.app_template_filter()

@@ -6,15 +6,20 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from marshmallow import ValidationError, fields, validate
+from marshmallow import ValidationError, fields, validate, validates_schema
+from marshmallow.utils import get_value
 
 from scheduler_app.config import PRIORITIES
-from scheduler_app.operations import MAX_RETRIES
-from scheduler_app.schemas.base import QuerySchema
+from scheduler_app.operations import MAX_FACTOR, MAX_PAUSE, MAX_RETRIES, USUAL, USUAL_PAUSES
+from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
 
 MAX_PARAMS = 65_536  # characters of JSON
 MAX_ID = 2**63 - 1
 MAX_VALUES = 10  # of a field that takes several
+FACTOR = (
+    "After attempt n the next one waits for a random time, evenly from `min_seconds` to `min_seconds * factor ** n`,"
+    " and to `max_seconds` at most."
+)
 YEARS = range(1970, 3000)
 WITHIN_YEARS = r"^(19[789]|2\d\d)\d-"
 
@@ -62,6 +67,23 @@ class WholeNumber(Number):
         if type(value) is not int:
             raise self.make_error("invalid")
         return value
+
+
+class Amount(fields.Float):
+    """A JSON number: neither "7" nor true."""
+
+    def __init__(self, low: float, high: float, **kwargs: Any) -> None:
+        allowed = f"Must be a number from {low:g} to {high}."
+        super().__init__(
+            validate=validate.Range(low, high, error=allowed),
+            error_messages={"invalid": allowed, "special": allowed, "too_large": allowed},
+            **kwargs,
+        )
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        if type(value) not in (int, float):
+            raise self.make_error("invalid")
+        return float(super()._deserialize(value, attr, data, **kwargs))
 
 
 class Switch(fields.Boolean):
@@ -125,6 +147,51 @@ def priority_field(**kwargs: Any) -> WholeNumber:
 def max_retries_field(**kwargs: Any) -> WholeNumber:
     metadata = {"description": "Attempts after the first. Without it, the operation's own number counts.", "example": 5}
     return WholeNumber(0, MAX_RETRIES, metadata=metadata, **kwargs)
+
+
+class RetryRequest(RequestSchema):
+    """How often it is tried again, and after which pauses. What is not given, the operation says."""
+
+    max_retries = max_retries_field()
+    min_seconds = Amount(1, MAX_PAUSE, metadata={"description": "The shortest pause.", "example": 10})
+    max_seconds = Amount(1, MAX_PAUSE, metadata={"description": "The longest pause.", "example": 3_600})
+    factor = Amount(1, MAX_FACTOR, metadata={"description": FACTOR, "example": 3})
+
+    @validates_schema
+    def check_pauses(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("max_seconds", MAX_PAUSE) < data.get("min_seconds", 0):
+            raise ValidationError({"max_seconds": ["Must not be less than min_seconds."]})
+
+
+def retry_field() -> fields.Nested:
+    description = "How often it is tried again, and after which pauses. What is not given, the operation says."
+    return fields.Nested(RetryRequest, allow_none=True, metadata={"description": description})
+
+
+def check_given_once(original: Any) -> None:
+    """Raises ValidationError when a request gives the number of retries twice."""
+    policy = original.get("retry") if isinstance(original, dict) else None
+    if isinstance(policy, dict) and "max_retries" in policy and original.get("max_retries") is not None:
+        raise ValidationError({"max_retries": ["Not allowed beside retry.max_retries, which is the same."]})
+
+
+class RetryOut(AnswerSchema):
+    """How often it is tried again, and after which pauses."""
+
+    max_retries = fields.Integer(metadata={"description": "Attempts after the first.", "example": USUAL.max_retries})
+    min_seconds = fields.Float(metadata={"description": "The shortest pause.", "example": USUAL.min_seconds})
+    max_seconds = fields.Float(metadata={"description": "The longest pause.", "example": USUAL.max_seconds})
+    factor = fields.Float(metadata={"description": FACTOR, "example": USUAL.factor})
+
+
+class RetryOf(fields.Nested):
+    """The `retry` of a row with the columns `max_retries` and `retry`."""
+
+    def __init__(self) -> None:
+        super().__init__(RetryOut, dump_only=True)
+
+    def _serialize(self, value: Any, attr: Any, obj: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        return {"max_retries": get_value(obj, "max_retries")} | (value or USUAL_PAUSES)
 
 
 class OneOrMore(fields.Field[list[Any]]):

@@ -9,7 +9,7 @@ from marshmallow import fields
 
 from scheduler_app.operations import Operation
 from scheduler_app.schemas.base import AnswerSchema
-from scheduler_app.services.attempts import BACKOFF_BASE, MAX_BACKOFF, MIN_BACKOFF
+from scheduler_app.schemas.fields import RetryOut
 
 
 def json_schema(operation: Operation) -> dict[str, Any]:
@@ -22,14 +22,6 @@ def json_schema(operation: Operation) -> dict[str, Any]:
     text = json.dumps(schema | ({"$defs": nested} if nested else {}))
     described: dict[str, Any] = json.loads(text.replace('"#/components/schemas/', '"#/$defs/'))
     return described
-
-
-class BackoffOut(AnswerSchema):
-    """How long a task waits after a failed attempt."""
-
-    min_seconds = fields.Float(metadata={"example": MIN_BACKOFF})
-    base = fields.Float(metadata={"example": BACKOFF_BASE})
-    max_seconds = fields.Float(metadata={"example": MAX_BACKOFF})
 
 
 class OperationOut(AnswerSchema):
@@ -57,12 +49,10 @@ class OperationOut(AnswerSchema):
     max_retries = fields.Integer(
         metadata={"description": "Attempts after the first, unless the task sets its own number.", "example": 5}
     )
-    backoff = fields.Nested(
-        BackoffOut,
-        dump_default={"min_seconds": MIN_BACKOFF, "base": BACKOFF_BASE, "max_seconds": MAX_BACKOFF},
+    retry = fields.Nested(
+        RetryOut,
         metadata={
-            "description": "After attempt n the next one waits for a random time, evenly from `min_seconds` to"
-            " `base ** n` seconds, and to `max_seconds` at most. The first lost worker of a task costs no wait."
+            "description": "What holds unless the task says otherwise. The first lost worker of a task costs no pause."
         },
     )
     time_limit = fields.Float(metadata={"description": "Seconds that one attempt may take.", "example": 600})

@@ -12,6 +12,7 @@ from scheduler_app.models import CatchUp, LeftOut, Overlap
 from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
     Number,
+    RetryOf,
     Switch,
     Time,
     WholeNumber,
@@ -19,6 +20,7 @@ from scheduler_app.schemas.fields import (
     operation_field,
     params_field,
     priority_field,
+    retry_field,
 )
 from scheduler_app.schemas.tasks import ListedTaskOut, OperationRequest, resolve_operation
 from scheduler_app.services import task_schedules
@@ -177,6 +179,7 @@ class TaskScheduleRequest(OneRule, OperationRequest, ScheduleFields):
     params = params_field(load_default=dict)
     priority = priority_field(load_default=5)
     max_retries = max_retries_field(load_default=None, allow_none=True)
+    retry = retry_field()
 
     @post_load
     def resolve(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -192,6 +195,7 @@ class TaskScheduleChange(OperationRequest, ScheduleFields):
     params = params_field()
     priority = priority_field()
     max_retries = max_retries_field()
+    retry = retry_field()
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_params_have_operation(self, data: dict[str, Any], original: Any, **_: Any) -> None:
@@ -204,7 +208,9 @@ class TaskScheduleChange(OperationRequest, ScheduleFields):
             return data
         given = set(data) | {"operation", "params"}
         resolved = resolve_operation({"params": {}, "max_retries": None} | data)
-        return {name: value for name, value in resolved.items() if name in given}
+        # The service resolves it, see services/retries.py.
+        as_given = {"retry": data["retry"]} if "retry" in data else {}
+        return {name: value for name, value in resolved.items() if name in given} | as_given
 
 
 class PauseRequest(RequestSchema):
@@ -273,6 +279,7 @@ class TaskScheduleOut(AnswerSchema):
     params = fields.Dict(metadata={"example": {"expression": "4+7"}})
     priority = fields.Integer(metadata={"example": 5})
     max_retries = fields.Integer(metadata={"example": 5})
+    retry = RetryOf()
     every_x_days = fields.Integer(allow_none=True)
     every_x_hours = fields.Integer(allow_none=True, metadata={"example": 1})
     every_x_minutes = fields.Integer(allow_none=True)

@@ -14,13 +14,16 @@ from scheduler_app.schemas.fields import (
     MAX_ID,
     Number,
     PageQuery,
+    RetryOf,
     Switch,
     Time,
+    check_given_once,
     max_retries_field,
     operation_field,
     params_field,
     priority_field,
     repeatable,
+    retry_field,
 )
 from scheduler_app.services.listing import COLUMNS, COUNTED, LATEST, SHORT
 from scheduler_app.services.waiting import WaitingFor
@@ -37,6 +40,10 @@ class OperationRequest(RequestSchema):
         if "operation" in data:
             unreadable = "params" in original and "params" not in data
             operations.check(data["operation"], None if unreadable else data.get("params", {}))
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_retries(self, data: dict[str, Any], original: Any, **_: Any) -> None:
+        check_given_once(original)
 
 
 class TaskRequest(OperationRequest):
@@ -55,6 +62,7 @@ class TaskRequest(OperationRequest):
         metadata={"description": "When the task is due. Without it, at once.", "example": "2030-01-31T12:00:00Z"},
     )
     max_retries = max_retries_field(load_default=None, allow_none=True)
+    retry = retry_field()
 
     @post_load
     def resolve(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -62,10 +70,11 @@ class TaskRequest(OperationRequest):
 
 
 def resolve_operation(data: dict[str, Any]) -> dict[str, Any]:
-    """Replaces the given text by the operation's name, its parameters and its retries."""
+    """Replaces the given text by the operation's name, its parameters, and its retries as their columns have them."""
     operation, params = operations.resolve(data["operation"], data["params"])
-    retries = operation.max_retries if data["max_retries"] is None else data["max_retries"]
-    return data | {"operation": operation.name, "params": params, "max_retries": retries}
+    retry = operation.retry.changed(data.get("retry"))
+    retries = retry.max_retries if data["max_retries"] is None else data["max_retries"]
+    return data | {"operation": operation.name, "params": params, "max_retries": retries, "retry": retry.pauses}
 
 
 class TaskChange(RequestSchema):
@@ -76,6 +85,11 @@ class TaskChange(RequestSchema):
     )
     priority = priority_field()
     max_retries = max_retries_field()
+    retry = retry_field()
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_retries(self, data: dict[str, Any], original: Any, **_: Any) -> None:
+        check_given_once(original)
 
 
 PRIORITY = {"type": "integer", "minimum": PRIORITIES[0], "maximum": PRIORITIES[-1]}
@@ -157,6 +171,7 @@ class TaskOut(AnswerSchema):
     )
     attempts = fields.Integer(metadata={"description": "Begun so far.", "example": 1})
     max_retries = fields.Integer(metadata={"example": 5})
+    retry = RetryOf()
     run_at = Time(metadata={"description": "When the next attempt is due, or when the last one was due."})
     task_schedule = fields.Integer(
         attribute="task_schedule_id", allow_none=True, metadata={"description": "The schedule that created it."}

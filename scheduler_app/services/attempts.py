@@ -4,7 +4,6 @@ Each change is a compare-and-set. A claim checks the number of claims so far. Th
 that its claim gave. So a second delivery of a message, or a late reply, finds nothing to change.
 """
 
-import random
 import traceback
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,14 +14,12 @@ from sqlalchemy import ColumnElement, CursorResult, case, insert, literal, null,
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import Failure, Status, Task, UTCDateTime
-from scheduler_app.operations import PermanentError
+from scheduler_app.operations import USUAL, PermanentError, RetryLater
 from scheduler_app.services.causes import fingerprint
 from scheduler_app.services.row_locks import lock_schedules
 from scheduler_app.services.task_schedules import pause_after_failure
 
-MIN_BACKOFF = 1.0  # seconds
-MAX_BACKOFF = 600.0
-BACKOFF_BASE = 2.0
+LATEST = 3_600.0  # seconds that an error may ask to wait
 OPERATION_MAY_COME = timedelta(days=1)  # so long a task waits for a worker that knows its operation
 MIN_WAIT = 5.0  # seconds until it is tried whether a worker knows the operation now
 MAX_WAIT = 60.0
@@ -145,12 +142,9 @@ def _delay(attempt: Attempt, error: BaseException) -> timedelta:
     # A lost worker says little about the task, unless it happens again.
     if isinstance(error, WorkerLost) and attempt.number == 1:
         return timedelta(0)
-    return timedelta(seconds=backoff(attempt.number))
-
-
-def backoff(attempt: int) -> float:
-    """Seconds until the next attempt: exponential with full jitter, from 1 s up to 10 min."""
-    return random.uniform(MIN_BACKOFF, min(MAX_BACKOFF, BACKOFF_BASE**attempt))
+    pauses = db.session.scalar(select(Task.retry).where(Task.task_id == attempt.task_id))
+    asked = min(error.seconds, LATEST) if isinstance(error, RetryLater) else 0.0
+    return timedelta(seconds=max(USUAL.changed(pauses).pause(attempt.number), asked))
 
 
 def _finish(attempt: Attempt, progress: dict[str, Any] | None, *conditions: ColumnElement[bool], **values: Any) -> bool:

@@ -10,7 +10,7 @@ from scheduler_app.database import begin_write
 from scheduler_app.errors import WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import WAITING, Status, Task, UTCDateTime
-from scheduler_app.services import audit, backlog, callers, dispatch, history, tasks
+from scheduler_app.services import audit, backlog, callers, dispatch, history, retries, tasks
 from scheduler_app.services.row_locks import update_tasks
 
 CANCELLABLE = (*WAITING, Status.STARTED)
@@ -57,8 +57,13 @@ def retry(task_id: int, *, now: datetime) -> Row[Any]:
 
 
 def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
-    """Changes `run_at`, `priority` and `max_retries` of a waiting task. A `run_at` of None or in the past means now."""
+    """Changes `run_at`, `priority`, `max_retries` and `retry` of a waiting task.
+
+    A `run_at` of None or in the past means now.
+    """
     named = sorted(fields)
+    if "retry" in fields:
+        fields = retries.changed(tasks.get(task_id).operation, fields)
     if "run_at" in fields:
         fields["run_at"] = max(fields["run_at"] or now, now)
     if fields.keys() & {"run_at", "priority"}:

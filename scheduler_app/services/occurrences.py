@@ -27,7 +27,7 @@ Occurrence = tuple[TaskSchedule | Row[Any], datetime]
 
 RETURNED = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.task_schedule_id)
 CHOSEN = {"id": ID, "moment": UTCDateTime()}
-COPIED = ("operation", "params", "priority", "max_retries", "created_by")  # from the schedule to its tasks
+COPIED = ("operation", "params", "priority", "max_retries", "retry", "created_by")  # from the schedule to its tasks
 
 
 class Time(NamedTuple):

@@ -12,7 +12,7 @@ from scheduler_app.errors import Invalid, TaskScheduleNotFound
 from scheduler_app.extensions import db
 from scheduler_app.models import LeftOut, LeftOutTime, Status, Task, TaskSchedule
 from scheduler_app.recurrence import InvalidRule, Rule
-from scheduler_app.services import audit, callers, left_out, listing
+from scheduler_app.services import audit, callers, left_out, listing, retries
 from scheduler_app.services.idempotency import Once
 from scheduler_app.services.left_out import Stretch
 from scheduler_app.services.listing import Listed
@@ -121,7 +121,7 @@ def changed(schedule: TaskSchedule, *, now: datetime, **fields: Any) -> TaskSche
 def _set(schedule: TaskSchedule, fields: dict[str, Any], now: datetime) -> bool:
     """Returns whether the rule has changed. Raises Invalid."""
     before = [getattr(schedule, name) for name in RULE_FIELDS]
-    for name, value in fields.items():
+    for name, value in retries.changed(fields.get("operation", schedule.operation), fields).items():
         setattr(schedule, name, value)
     _check_period(schedule)
     if before == [getattr(schedule, name) for name in RULE_FIELDS]:

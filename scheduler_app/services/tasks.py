@@ -35,7 +35,8 @@ NewTask = SimpleNamespace  # with the columns of its row
 EMPTY = dict.fromkeys(Task.__table__.c.keys())
 FIXED = {"status": Status.PENDING.value, "attempts": 0, "claims": 0, "cancel_requested": False}
 COPIED = ("operation", "priority", "max_retries", "run_at", "created_at", "created_by")
-GIVEN = {"place": Integer(), "params": Text()} | {name: Task.__table__.c[name].type for name in COPIED}
+RARE = ("retry",)  # columns that few tasks use; a statement for tasks that use none of them does without
+JSON = ("params", "retry")  # columns that the statement gets as text
 
 
 def submit(
@@ -68,21 +69,30 @@ def create(requests: Sequence[dict[str, Any]], *, now: datetime) -> list[NewTask
 def _insert(requests: Sequence[dict[str, Any]], now: datetime, execute: Callable[..., Any]) -> list[NewTask]:
     fixed = {"created_at": now, "created_by": callers.name()}
     rows = [request | {"run_at": max(request.get("run_at") or now, now)} | fixed for request in requests]
-    values = ((place, json.dumps(row["params"]), *(row[name] for name in COPIED)) for place, row in enumerate(rows))
-    insertion = _insertion(db.engine.dialect.name)
+    columns = ("params", *COPIED, *(name for name in RARE if any(row.get(name) is not None for row in rows)))
+    values = ((place, *(_given(row, name) for name in columns)) for place, row in enumerate(rows))
+    insertion, given = _insertion(db.engine.dialect.name, columns)
     # They are numbered as they are inserted: in the requests' order.
-    ids = sorted(execute(insertion, parameters(GIVEN, values)).scalars())
+    ids = sorted(execute(insertion, parameters(given, values)).scalars())
     return [NewTask(**EMPTY | FIXED | row | {"task_id": task_id}) for task_id, row in zip(ids, rows, strict=True)]
 
 
+def _given(row: dict[str, Any], name: str) -> Any:
+    value = row.get(name)
+    return json.dumps(value) if name in JSON and value is not None else value
+
+
 @cache
-def _insertion(dialect: str) -> Executable:
-    given = as_table(GIVEN)
-    values: dict[str, ColumnElement[Any]] = {name: given.c[name] for name in COPIED}
-    values |= {name: literal(value) for name, value in FIXED.items()} | {"params": cast(given.c.params, Json)}
+def _insertion(dialect: str, columns: tuple[str, ...]) -> tuple[Executable, dict[str, Any]]:
+    """A statement that inserts these columns, and what its table of parameters has."""
+    types = {name: Text() if name in JSON else Task.__table__.c[name].type for name in columns}
+    given = as_table({"place": Integer()} | types)
+    values: dict[str, ColumnElement[Any]] = {name: given.c[name] for name in columns}
+    values |= {name: literal(value) for name, value in FIXED.items()}
+    values |= {name: cast(given.c[name], Json) for name in JSON if name in columns}
     rows = select(*values.values()).order_by(given.c.place)
     statement = insert(Task.__table__).from_select(list(values), rows)  # type: ignore[arg-type]
-    return statement.returning(Task.task_id)
+    return statement.returning(Task.task_id), {"place": Integer()} | types
 
 
 def get(task_id: int) -> Task:

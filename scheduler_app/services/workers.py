@@ -147,7 +147,8 @@ def known_operations() -> list[dict[str, Any]]:
         if not callers.wrong_reach(operation.name):
             secrets = [names or [] for here, names in known if operation.name in (here or [])]
             named = sorted({*chain(*secrets)}) if operation.takes_secrets else []
-            found.append(vars(operation) | {"operation": operation, "workers": len(secrets), "secrets": named})
+            told = {"operation": operation, "max_retries": operation.max_retries}
+            found.append(vars(operation) | told | {"workers": len(secrets), "secrets": named})
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.spellings import SPELLINGS
 
@@ -49,6 +49,13 @@ def echo(request: Handler, status: str) -> None:
     request.send("\n".join(written).encode(), int(status), Location=f"/?token={written[1]}", **headers)
 
 
+def busy(request: Handler, until: str) -> None:
+    """Says when to come again, and which time it is here, if the query gives one."""
+    if asked := parse_qs(urlsplit(request.path).query).get("date"):
+        request.date_time_string = lambda timestamp=None: asked[0]  # type: ignore[method-assign]
+    request.send(b"busy", 503, Retry_After=unquote(until))
+
+
 def break_off(request: Handler, _: str) -> None:
     """Sends back what was received, where a status line belongs."""
     request.wfile.write(f"{request.headers['Authorization']}\r\n\r\n".encode())
@@ -58,6 +65,7 @@ def break_off(request: Handler, _: str) -> None:
 ANSWERS: dict[str, Callable[[Handler, str], None]] = {
     "hello": lambda request, _: request.send(b"hello", Content_Type="text/plain", X_Two="a"),
     "status": lambda request, code: request.send(b"it broke", int(code)),
+    "busy": busy,
     "redirect": lambda request, _: request.send(b"", 302, Location="/hello"),
     "bytes": lambda request, count: request.send(b"x" * int(count)),
     "bomb": lambda request, _: request.send(BOMB, Content_Encoding="gzip"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from scheduler_app.operations import PermanentError, current_task, operation
+from scheduler_app.operations import PermanentError, Retry, RetryLater, current_task, operation
 
 
 class Nothing(Schema):
@@ -53,6 +53,18 @@ def fail_once() -> int:
     if current_task.attempt == 1:
         raise RuntimeError("not yet")
     return current_task.attempt
+
+
+@operation("trial.retry", params=Nothing, retry=Retry(max_retries=3, min_seconds=30, max_seconds=30, factor=1))
+def fail_with_pauses() -> None:
+    "Fails, and is tried again after 30 s."
+    raise RuntimeError("no")
+
+
+@operation("trial.later", params=Seconds)
+def fail_until_later(seconds: float) -> None:
+    "Fails, and asks to be tried again after so many seconds."
+    raise RetryLater("busy", seconds=seconds)
 
 
 @operation("trial.give_up", params=Nothing)
