@@ -19,7 +19,7 @@ from scheduler_app import create_app, database, logs
 from scheduler_app.config import Settings
 from scheduler_app.database import failures
 from scheduler_app.extensions import broker
-from scheduler_app.services import depths, dispatch, firing, history, pauses, retention, schedulers
+from scheduler_app.services import depths, dispatch, expiry, firing, history, pauses, retention, schedulers
 from scheduler_app.services.workers import Reaper
 
 log = logging.getLogger("scheduler")
@@ -76,7 +76,7 @@ def duties(scan_interval: float) -> list[tuple[Duty, float]]:
         dispatch.resync(now=now, thorough=True)
         return 0
 
-    scans: list[Duty] = [fire, dispatch.relay, dispatch.resync, prune]
+    scans: list[Duty] = [fire, expiry.expire, dispatch.relay, dispatch.resync, prune]
     others: list[tuple[Duty, float]] = [
         (Reaper().reap, 1.0),
         (pauses.renew, 1.0),

@@ -23,7 +23,7 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 from uuid import uuid4
 
-FINAL = ("SUCCESS", "ERROR", "CANCELLED")
+FINAL = ("SUCCESS", "ERROR", "CANCELLED", "EXPIRED")
 LATER = (429, 502, 503, 504)  # statuses of a call that can succeed later
 
 

@@ -22,8 +22,8 @@ echo '# A named operation with parameters. -i shows Location, where the task can
 call -i "$url/tasks/" -d '{"operation": "http_request", "params": {"url": "'"$url"'/livez"},
     "retry": {"max_retries": 2, "min_seconds": 5, "factor": 3}}'
 
-echo '# A task that waits for its time.'
-later=$(call "$url/tasks/" -d '{"operation": "4+9", "run_at": "2999-12-31T23:00:00+01:00"}')
+echo '# A task that waits for its time, and is of no use an hour later.'
+later=$(call "$url/tasks/" -d '{"operation": "4+9", "run_at": "2999-12-31T23:00:00+01:00", "expires_in": 3600}')
 printf '%s\n' "$later"
 
 echo '# Read the first one until it has finished.'

@@ -77,6 +77,7 @@ class Status(StrEnum):
     SUCCESS = "SUCCESS"  # done; the result is in the row
     ERROR = "ERROR"  # failed for good; the failures are kept
     CANCELLED = "CANCELLED"  # ended on request, without success
+    EXPIRED = "EXPIRED"  # had not begun by the time at which it is of no use any more
 
 
 WAITING = (Status.PENDING, Status.RETRYING)
@@ -86,7 +87,8 @@ CAUSED = text("cause IS NOT NULL")
 ENDED = text("finished_at IS NOT NULL")
 UNFINISHED = text("finished_at IS NULL AND task_schedule_id IS NOT NULL")
 UNSENT = text("enqueued_at IS NULL AND status IN ('PENDING', 'RETRYING')")
-FINISHED = (Status.SUCCESS, Status.ERROR, Status.CANCELLED)
+EXPIRING = text("expires_at IS NOT NULL AND status IN ('PENDING', 'RETRYING')")
+FINISHED = (Status.SUCCESS, Status.ERROR, Status.CANCELLED, Status.EXPIRED)
 
 
 class Task(Base):
@@ -112,6 +114,7 @@ class Task(Base):
         Integer, default=0
     )  # how often it was begun, retried or changed by hand; never reset, so that it fences off late replies
     run_at: Mapped[datetime] = mapped_column(UTCDateTime)  # when the next attempt is due
+    expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # no attempt begins from then on; null: never
     enqueued_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # when the relay saw its message in Redis
     unknown_since: Mapped[datetime | None] = mapped_column(UTCDateTime)  # no worker has known its operation
     task_schedule_id: Mapped[int | None] = mapped_column(
@@ -134,6 +137,7 @@ class Task(Base):
         Index("ix_task_failed", "status", "finished_at", sqlite_where=FAILED, postgresql_where=FAILED),
         Index("ix_task_cause", "cause", "status", "task_id", sqlite_where=CAUSED, postgresql_where=CAUSED),
         Index("ix_task_unsent", "priority", "run_at", sqlite_where=UNSENT, postgresql_where=UNSENT),
+        Index("ix_task_expiring", "expires_at", sqlite_where=EXPIRING, postgresql_where=EXPIRING),
         {"sqlite_autoincrement": True},  # a deleted task's id must not come again: a message may still name it
     )
 
@@ -232,6 +236,7 @@ class TaskSchedule(Base):
     priority: Mapped[int] = mapped_column(SmallInteger)
     max_retries: Mapped[int] = mapped_column(SmallInteger)
     retry: Mapped[dict[str, float] | None] = mapped_column(Json)  # as Task's
+    expires_in: Mapped[int | None] = mapped_column(Integer)  # seconds from when a task is due until it expires
     every_x_days: Mapped[int | None] = mapped_column(Integer)
     every_x_hours: Mapped[int | None] = mapped_column(Integer)
     every_x_minutes: Mapped[int | None] = mapped_column(Integer)

@@ -11,7 +11,7 @@ from scheduler_app.extensions import db
 from scheduler_app.models import Failure, Status
 from scheduler_app.services import attempts, bulk
 from tests.support.claims import claim
-from tests.support.tasks import get, set_status, submit
+from tests.support.tasks import FINAL, get, set_status, submit
 from tests.test_tasks_api import post
 
 CALLS = {"cancel": Status.PENDING, "retry": Status.ERROR, "delete": Status.SUCCESS}  # each with what it is for
@@ -178,7 +178,7 @@ def test_only_finished_tasks_are_deleted_and_their_failures_with_them(client: Fl
     for task_id, status in zip(ids, Status, strict=True):
         set_status(client, [task_id], status)
     set_status(client, ids[:1], Status.ERROR)
-    finished = {ids[0]} | {ids[n] for n, status in enumerate(Status) if status in ("SUCCESS", "ERROR", "CANCELLED")}
+    finished = {ids[0]} | {ids[n] for n, status in enumerate(Status) if status in FINAL}
     assert client.post("/tasks/delete/", json={"all": True}).json == done(*sorted(finished))
     assert {task["task_id"] for task in client.get("/tasks/").json} == {*ids} - finished
     with client.application.app_context():

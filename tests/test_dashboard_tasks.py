@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 
 from scheduler_app.dashboard import search, tracebacks, values, way
 from scheduler_app.extensions import db
-from scheduler_app.models import Failure, Scope, Status, Task
+from scheduler_app.models import FINISHED, Failure, Scope, Status, Task
 from scheduler_app.services import attempts, pauses, task_search, tasks
 from tests.support.browser import Watch, inaccessible
 from tests.support.claims import claim
@@ -225,8 +225,9 @@ def test_the_way_of_a_task_shows_each_wait_and_each_attempt() -> None:
 @pytest.mark.parametrize("status", list(Status))
 def test_the_page_of_a_task_in_each_status(app: Flask, client: FlaskClient, status: Status) -> None:
     [task_id] = post(app, {"run_at": LATER})
-    ended = {"finished_at": NOW} if status in ("SUCCESS", "ERROR", "CANCELLED") else {}
-    set_to(app, [task_id], status=status, started_at=None if status in ("PENDING", "CANCELLED") else NOW, **ended)
+    ended = {"finished_at": NOW} if status in FINISHED else {}
+    began = None if status in ("PENDING", "CANCELLED", "EXPIRED") else NOW
+    set_to(app, [task_id], status=status, started_at=began, **ended)
     answer = client.get(f"/dashboard/tasks/{task_id}")
     assert answer.status_code == 200
     acts = set(re.findall(r'action="/dashboard/tasks/\d+/([\w-]+)"', answer.text))
@@ -240,6 +241,7 @@ def test_the_page_of_a_task_in_each_status(app: Flask, client: FlaskClient, stat
             "SUCCESS": set(),
             "ERROR": {"retry"},
             "CANCELLED": {"retry"},
+            "EXPIRED": {"retry"},
         }[status]
     )
 

@@ -68,9 +68,14 @@ class Model(Machine):
     """Its rules are what people, programs, time and bad luck do to a system."""
 
     @if_any(System.may_call)
-    @rule(points=points, max_retries=st.integers(0, 2), delay=st.sampled_from([0, 5]))
-    def post(self, points: int | None, max_retries: int, delay: int) -> None:
-        self.system.post(points, max_retries=max_retries, delay=delay)
+    @rule(
+        points=points,
+        max_retries=st.integers(0, 2),
+        delay=st.sampled_from([0, 5]),
+        expires_in=st.sampled_from([None, None, 10]),
+    )
+    def post(self, points: int | None, max_retries: int, delay: int, expires_in: int | None) -> None:
+        self.system.post(points, max_retries=max_retries, delay=delay, expires_in=expires_in)
 
     @if_any(System.cancellable)
     @rule(points=points, task_id=any_of(System.cancellable))

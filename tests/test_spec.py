@@ -81,6 +81,7 @@ def test_every_field_of_an_answer_is_required_but_those_that_may_be_missing(spec
     optional["WaitingForOut"] = {
         "operation",
         "run_at",
+        "expires_at",
         "queue",
         "priority",
         "ahead",

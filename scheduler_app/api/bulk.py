@@ -37,9 +37,9 @@ def cancel_tasks(chosen: Chosen) -> dict[str, Any]:
 def retry_tasks(chosen: Chosen) -> dict[str, Any]:
     """Run many tasks again, the oldest first
 
-    The conditions select among the tasks in ERROR or CANCELLED; `"all": true` selects all of them. The oldest, up to
-    `limit`, run again as by `POST /tasks/{task_id}/retry/`. While `next_cursor` is not null, repeat the call with it as
-    `cursor`.
+    The conditions select among the tasks in ERROR, CANCELLED or EXPIRED; `"all": true` selects all of them. The oldest,
+    up to `limit`, run again as by `POST /tasks/{task_id}/retry/`. While `next_cursor` is not null, repeat the call with
+    it as `cursor`.
     """
     return bulk.retry(chosen, now=clock())
 
@@ -51,8 +51,8 @@ def retry_tasks(chosen: Chosen) -> dict[str, Any]:
 def delete_tasks(chosen: Chosen) -> dict[str, Any]:
     """Delete many finished tasks, the oldest first
 
-    The conditions select among the tasks in SUCCESS, ERROR or CANCELLED; `"all": true` selects all of them. The oldest,
-    up to `limit`, are deleted with their failures, for good. While `next_cursor` is not null, repeat the call with it
-    as `cursor`.
+    The conditions select among the tasks in SUCCESS, ERROR, CANCELLED or EXPIRED; `"all": true` selects all of them.
+    The oldest, up to `limit`, are deleted with their failures, for good. While `next_cursor` is not null, repeat the
+    call with it as `cursor`.
     """
     return bulk.remove(chosen, now=clock())

@@ -165,11 +165,12 @@ def cancel_task(task_id: int) -> Any:
 @blp.route("/<id:task_id>/retry/", methods=["POST"])
 @needs(Scope.WRITE)
 @blp.response(202, TaskOut, example=answers.PENDING)
-@blp.alt_response(409, description="It is neither in ERROR nor CANCELLED.")
+@blp.alt_response(409, description="It is not in ERROR, CANCELLED or EXPIRED.")
 def retry_task(task_id: int) -> Any:
-    """Run a task in ERROR or CANCELLED again
+    """Run a task in ERROR, CANCELLED or EXPIRED again
 
-    It becomes PENDING, and its retries are counted from zero. The list of its failures is kept.
+    It becomes PENDING, and its retries are counted from zero. The list of its failures is kept. A time to expire that
+    has passed does not count again.
     """
     return control.retry(task_id, now=clock())
 

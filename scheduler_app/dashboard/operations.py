@@ -24,7 +24,7 @@ from scheduler_app.services import callers, statistics, tasks, workers
 from scheduler_app.services.shared import shared
 from scheduler_app.services.statistics import Period
 
-OPTIONS = ("priority", "run_at", "max_retries", "retry")  # of a task, beside its parameters
+OPTIONS = ("priority", "run_at", "expires_in", "max_retries", "retry")  # of a task, beside its parameters
 ASKED = TaskRequest(only=(*OPTIONS[:-1], "retry.min_seconds", "retry.max_seconds", "retry.factor"))
 PARAMS = "params."  # begins the names of the inputs for parameters
 KEY = '-H "Authorization: Bearer $BACKBEAT_API_KEY"'
@@ -113,7 +113,7 @@ def _page(
 
 def _options(known: dict[str, Any], values: dict[str, Any], typed: Any, wrong: dict[str, Any]) -> list[forms.Input]:
     found = forms.inputs(ASKED, values, posted=typed, errors=wrong)
-    as_usual = {"run_at": "at once", "max_retries": str(known["max_retries"])}
+    as_usual = {"run_at": "at once", "expires_in": "never", "max_retries": str(known["max_retries"])}
     return [replace(one, default=as_usual.get(one.label, one.default)) for one in found]
 
 

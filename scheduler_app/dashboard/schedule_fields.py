@@ -46,6 +46,7 @@ def of(schedule: TaskSchedule) -> Typed:
         typed[name] = _text(getattr(schedule, name))
     typed["start_at"], typed["end_at"] = (_local(at, zone) for at in (schedule.start_at, schedule.end_at))
     typed["at_most"] = _text(schedule.schedule_x_times)
+    typed["expires_in"] = _text(schedule.expires_in)
     for name, value in (schedule.retry or USUAL_PAUSES).items():
         typed[f"retry.{name}"] = f"{value:g}"
     typed["window"], typed["window_unit"] = str(window // WINDOWS[unit]), unit
@@ -112,6 +113,7 @@ def body(typed: Typed, schedule: TaskSchedule | None) -> tuple[dict[str, Any], E
         "overlap": typed.get("overlap"),
         "catch_up": typed.get("catch_up"),
         "catch_up_window": window,
+        "expires_in": _whole(typed, "expires_in"),
         "pause_on_failure": "pause_on_failure" in typed,
         "retry": {name: value for key, name in PAUSES.items() if (value := _number(typed, key)) is not None} or None,
     }

@@ -20,7 +20,7 @@ from scheduler_app.services import control, listing, tasks, waiting
 
 LATEST_RUNS = 6
 PAUSES = ("retry.min_seconds", "retry.max_seconds", "retry.factor")
-CHANGED = TaskChange(only=("priority", "run_at", "max_retries", *PAUSES))
+CHANGED = TaskChange(only=("priority", "run_at", "expires_at", "max_retries", *PAUSES))
 
 
 @blp.get("/tasks/<id:task_id>")
@@ -86,7 +86,8 @@ def delete_task(task_id: int) -> Response:
 
 
 def _changeable(one: Task) -> dict[str, Any]:
-    return {"priority": one.priority, "max_retries": one.max_retries, "retry": one.retry or USUAL_PAUSES}
+    expiry = {"expires_at": one.expires_at.isoformat()} if one.expires_at else {}
+    return expiry | {"priority": one.priority, "max_retries": one.max_retries, "retry": one.retry or USUAL_PAUSES}
 
 
 def _back(task_id: int, message: str) -> Response:

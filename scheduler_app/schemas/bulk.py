@@ -65,13 +65,13 @@ class TasksToCancel(ManyTasks):
 class TasksToRetry(ManyTasks):
     """The tasks to run again."""
 
-    status = one_or_more(**of_status(RETRIABLE), description="Both, when not given.")
+    status = one_or_more(**of_status(RETRIABLE), description="All three, when not given.")
 
 
 class TasksToDelete(ManyTasks):
     """The tasks to delete."""
 
-    status = one_or_more(**of_status(FINISHED), description="All three, when not given.")
+    status = one_or_more(**of_status(FINISHED), description="All four, when not given.")
 
 
 class ManyTasksOut(AnswerSchema):

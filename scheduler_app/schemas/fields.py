@@ -20,6 +20,7 @@ FACTOR = (
     "After attempt n the next one waits for a random time, evenly from `min_seconds` to `min_seconds * factor ** n`,"
     " and to `max_seconds` at most."
 )
+YEAR = 366 * 86_400  # seconds
 YEARS = range(1970, 3000)
 WITHIN_YEARS = r"^(19[789]|2\d\d)\d-"
 
@@ -147,6 +148,11 @@ def priority_field(**kwargs: Any) -> WholeNumber:
 def max_retries_field(**kwargs: Any) -> WholeNumber:
     metadata = {"description": "Attempts after the first. Without it, the operation's own number counts.", "example": 5}
     return WholeNumber(0, MAX_RETRIES, metadata=metadata, **kwargs)
+
+
+def expires_in_field() -> WholeNumber:
+    description = "Seconds: what has not begun so long after it was due ends as EXPIRED."
+    return WholeNumber(1, YEAR, allow_none=True, metadata={"description": description, "example": 3_600})
 
 
 class RetryRequest(RequestSchema):

@@ -11,11 +11,13 @@ from scheduler_app.clock_changes import Kind
 from scheduler_app.models import CatchUp, LeftOut, Overlap
 from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
+    YEAR,
     Number,
     RetryOf,
     Switch,
     Time,
     WholeNumber,
+    expires_in_field,
     max_retries_field,
     operation_field,
     params_field,
@@ -28,7 +30,6 @@ from scheduler_app.spelling import LOOKED_AT, meant
 
 MAX_DAYS = 3_660
 MAX_TIMES = 2**31 - 1
-YEAR = 366 * 86_400  # seconds
 NO_NUL = validate.ContainsNoneOf("\0", error="Must not contain NUL.")
 WITHOUT_NUL = {"pattern": r"^[^\u0000]*$"}  # the same as JSON Schema
 
@@ -167,6 +168,7 @@ class ScheduleFields(RuleFields):
     catch_up_window = WholeNumber(
         60, YEAR, metadata={"description": "Seconds: times missed by more are not caught up.", "example": 86_400}
     )
+    expires_in = expires_in_field()
     pause_on_failure = Switch(
         truthy={True}, falsy={False}, metadata={"description": "Pause when a task of it ends in ERROR."}
     )
@@ -280,6 +282,9 @@ class TaskScheduleOut(AnswerSchema):
     priority = fields.Integer(metadata={"example": 5})
     max_retries = fields.Integer(metadata={"example": 5})
     retry = RetryOf()
+    expires_in = fields.Integer(
+        allow_none=True, metadata={"description": "Seconds in which a task must begin.", "example": None}
+    )
     every_x_days = fields.Integer(allow_none=True)
     every_x_hours = fields.Integer(allow_none=True, metadata={"example": 1})
     every_x_minutes = fields.Integer(allow_none=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from marshmallow import fields, post_load, validate, validates_schema
+from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
 from scheduler_app import operations
 from scheduler_app.broker import MAX_AHEAD
@@ -18,6 +18,7 @@ from scheduler_app.schemas.fields import (
     Switch,
     Time,
     check_given_once,
+    expires_in_field,
     max_retries_field,
     operation_field,
     params_field,
@@ -46,6 +47,11 @@ class OperationRequest(RequestSchema):
         check_given_once(original)
 
 
+def expires_at_field() -> Time:
+    description = "What has not begun by then ends as EXPIRED. Null: it never expires."
+    return Time(allow_none=True, metadata={"description": description, "example": "2030-01-31T13:00:00Z"})
+
+
 class TaskRequest(OperationRequest):
     """A task to create. The loaded form is the input of `services.tasks.submit`."""
 
@@ -61,8 +67,19 @@ class TaskRequest(OperationRequest):
         allow_none=True,
         metadata={"description": "When the task is due. Without it, at once.", "example": "2030-01-31T12:00:00Z"},
     )
+    expires_at = expires_at_field()
+    expires_in = expires_in_field()
     max_retries = max_retries_field(load_default=None, allow_none=True)
     retry = retry_field()
+
+    @validates_schema
+    def check_expiry(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("expires_at") is None:
+            return
+        if data.get("expires_in") is not None:
+            raise ValidationError({"expires_in": ["Not allowed beside expires_at."]})
+        if data["run_at"] and data["expires_at"] <= data["run_at"]:
+            raise ValidationError({"expires_at": ["Must be later than run_at."]})
 
     @post_load
     def resolve(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -83,6 +100,7 @@ class TaskChange(RequestSchema):
     run_at = Time(
         allow_none=True, metadata={"description": "When the task is due. Null, or a time in the past, means at once."}
     )
+    expires_at = expires_at_field()
     priority = priority_field()
     max_retries = max_retries_field()
     retry = retry_field()
@@ -173,6 +191,9 @@ class TaskOut(AnswerSchema):
     max_retries = fields.Integer(metadata={"example": 5})
     retry = RetryOf()
     run_at = Time(metadata={"description": "When the next attempt is due, or when the last one was due."})
+    expires_at = Time(
+        allow_none=True, metadata={"description": "From then on no attempt begins; null: it never expires."}
+    )
     task_schedule = fields.Integer(
         attribute="task_schedule_id", allow_none=True, metadata={"description": "The schedule that created it."}
     )
@@ -217,7 +238,8 @@ class WaitingForOut(AnswerSchema):
     reason = fields.String(
         metadata={
             "enum": [reason.value for reason in WaitingFor],
-            "description": "`operation`: no worker that could take it knows its operation. It waits for one that does,"
+            "description": "`expiry`: its `expires_at` has passed, and the scheduler has yet to end it."
+            " `operation`: no worker that could take it knows its operation. It waits for one that does,"
             " for a day at most. `time`: its `run_at` has not come. `paused`: it is due, and its priority is paused."
             " `redis`: it is due, and Redis does not answer."
             " `relay`: it is due, and the scheduler has yet to send it to Redis. `worker`: no living worker takes tasks"
@@ -226,6 +248,7 @@ class WaitingForOut(AnswerSchema):
         }
     )
     run_at = Time(metadata={"optional": True, "description": "With `time` and `operation`."})
+    expires_at = Time(metadata={"optional": True, "description": "With `expiry`."})
     operation = fields.String(
         metadata={"optional": True, "description": "With `operation`.", "example": "http_request"}
     )

@@ -65,7 +65,7 @@ def cancel(chosen: Chosen, *, now: datetime) -> dict[str, Any]:
 
 
 def retry(chosen: Chosen, *, now: datetime) -> dict[str, Any]:
-    """Sets tasks in ERROR or CANCELLED back to PENDING."""
+    """Sets tasks in ERROR, CANCELLED or EXPIRED back to PENDING."""
     found = _find(chosen, control.RETRIABLE)
     if chosen.dry_run:
         return found.preview()

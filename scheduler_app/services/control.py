@@ -14,7 +14,7 @@ from scheduler_app.services import audit, backlog, callers, dispatch, history, r
 from scheduler_app.services.row_locks import update_tasks
 
 CANCELLABLE = (*WAITING, Status.STARTED)
-RETRIABLE = (Status.ERROR, Status.CANCELLED)
+RETRIABLE = (Status.ERROR, Status.CANCELLED, Status.EXPIRED)
 
 
 def cancel(task_id: int, *, now: datetime) -> Task:
@@ -42,7 +42,7 @@ def cancel_all(task_ids: Sequence[int], *, now: datetime) -> set[int]:
 
 
 def retry(task_id: int, *, now: datetime) -> Row[Any]:
-    """Sets a task in ERROR or CANCELLED back to PENDING, with no attempts counted."""
+    """Sets a task in ERROR, CANCELLED or EXPIRED back to PENDING, with no attempts counted."""
     backlog.check_room()
     begin_write()
     again = start_again([task_id], *Task.__table__.c, now=now)
@@ -51,13 +51,13 @@ def retry(task_id: int, *, now: datetime) -> Row[Any]:
     db.session.commit()
     if not again:
         status = tasks.get(task_id).status
-        raise WrongState(f"Task {task_id} is {status}; only one in ERROR or CANCELLED can be retried.")
+        raise WrongState(f"Task {task_id} is {status}; only one in ERROR, CANCELLED or EXPIRED can be retried.")
     dispatch.publish(again)
     return again[0]
 
 
 def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
-    """Changes `run_at`, `priority`, `max_retries` and `retry` of a waiting task.
+    """Changes `run_at`, `expires_at`, `priority`, `max_retries` and `retry` of a waiting task.
 
     A `run_at` of None or in the past means now.
     """
@@ -90,6 +90,7 @@ def start_again(task_ids: Sequence[int], *columns: Any, now: datetime) -> list[R
         claims=Task.claims + 1,  # the task gets a new message: the old one may be about to be acknowledged
         attempts=0,
         run_at=now,
+        expires_at=case((Task.expires_at <= now, null()), else_=Task.expires_at),
         finished_at=None,
         enqueued_at=None,
         unknown_since=None,

@@ -165,7 +165,9 @@ def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Ro
     """Inserts a task for each time of a schedule that has none yet; the caller commits, then publishes."""
     if not occurrences:
         return []
-    chosen = as_table(CHOSEN)
+    expiring = any(schedule.expires_in for schedule, _ in occurrences)
+    columns = CHOSEN | ({"expires_at": UTCDateTime()} if expiring else {})
+    chosen = as_table(columns)
     values = {name: getattr(TaskSchedule, name) for name in COPIED} | {
         "task_schedule_id": TaskSchedule.task_schedule_id,
         "scheduled_for": chosen.c.moment,
@@ -175,11 +177,19 @@ def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Ro
         "run_at": literal(now, UTCDateTime),
         "created_at": literal(now, UTCDateTime),
     }
+    values |= {"expires_at": chosen.c.expires_at} if expiring else {}
     rows = select(*values.values()).where(TaskSchedule.task_schedule_id == chosen.c.id)
     statement = insert(Task.__table__).from_select(list(values), rows)
     unless_there = statement.on_conflict_do_nothing(index_elements=["task_schedule_id", "scheduled_for"])
-    given = parameters(CHOSEN, ((schedule.task_schedule_id, moment) for schedule, moment in occurrences))
-    return list(db.session.execute(unless_there.returning(*RETURNED), given))
+    rows_given = (
+        (schedule.task_schedule_id, moment, *([_expiry(schedule, now)] if expiring else []))
+        for schedule, moment in occurrences
+    )
+    return list(db.session.execute(unless_there.returning(*RETURNED), parameters(columns, rows_given)))
+
+
+def _expiry(schedule: TaskSchedule | Row[Any], due: datetime) -> datetime | None:
+    return due + timedelta(seconds=schedule.expires_in) if schedule.expires_in else None
 
 
 def _next_times(schedule: TaskSchedule, begin: datetime, after: datetime | None, limit: int) -> list[Time]:

@@ -14,6 +14,7 @@ from scheduler_app.extensions import db, settings
 from scheduler_app.models import ALL, Depth, History, HistoryMark, Status
 from scheduler_app.services.spans import CREATED, HOUR, QUARTER, SHORTEST, begin_of
 
+UNRUN = (Status.CANCELLED, Status.EXPIRED)  # ended without an outcome of the operation
 SLOWEST = 0.95  # the quantile that tells of the slow ones
 _APART = (History.operation != ALL[0],)  # each operation at each priority
 
@@ -61,6 +62,7 @@ class Totals:
             "finished": self.finished,
             "failed": self.by_status[Status.ERROR],
             "cancelled": self.by_status[Status.CANCELLED],
+            "expired": self.by_status[Status.EXPIRED],
             "waiting_p50": quantile(self.waiting, 0.5),
             "waiting_p95": quantile(self.waiting, SLOWEST),
             "running_p50": quantile(self.running, 0.5),
@@ -107,7 +109,7 @@ def by_operation(period: Period, *, now: datetime) -> dict[str, dict[str, Any]]:
     found = {}
     for operation in sorted({operation for operation, _ in ended}):
         succeeded, failed = ended[operation, Status.SUCCESS], ended[operation, Status.ERROR]
-        finished = succeeded + failed + ended[operation, Status.CANCELLED]
+        finished = succeeded + failed + sum(ended[operation, status] for status in UNRUN)
         found[operation] = {
             "finished": finished,
             "failed": failed,
@@ -125,7 +127,7 @@ def top_failing(period: Period, *, now: datetime, limit: int = 5) -> list[dict[s
     found = []
     for operation, failed in sorted(failing, key=lambda one: -one[1])[:limit]:
         ran = ended[operation, Status.SUCCESS] + failed
-        finished = ran + ended[operation, Status.CANCELLED]
+        finished = ran + sum(ended[operation, status] for status in UNRUN)
         found.append({"operation": operation, "failed": failed, "finished": finished, "failed_share": failed / ran})
     return found
 
@@ -142,7 +144,7 @@ def by_priority(period: Period, *, now: datetime) -> list[dict[str, Any]]:
         {
             "priority": priority,
             "weight": settings.priority_weights[priority],
-            "finished": ran[priority] + ended[priority, Status.CANCELLED],
+            "finished": ran[priority] + sum(ended[priority, status] for status in UNRUN),
             "failed": ended[priority, Status.ERROR],
             "got": ran[priority] / everything,
             "due": due[priority] / everything,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +35,7 @@ NewTask = SimpleNamespace  # with the columns of its row
 EMPTY = dict.fromkeys(Task.__table__.c.keys())
 FIXED = {"status": Status.PENDING.value, "attempts": 0, "claims": 0, "cancel_requested": False}
 COPIED = ("operation", "priority", "max_retries", "run_at", "created_at", "created_by")
-RARE = ("retry",)  # columns that few tasks use; a statement for tasks that use none of them does without
+RARE = ("retry", "expires_at")  # columns that few tasks use; a statement for tasks that use none of them does without
 JSON = ("params", "retry")  # columns that the statement gets as text
 
 
@@ -69,12 +69,17 @@ def create(requests: Sequence[dict[str, Any]], *, now: datetime) -> list[NewTask
 def _insert(requests: Sequence[dict[str, Any]], now: datetime, execute: Callable[..., Any]) -> list[NewTask]:
     fixed = {"created_at": now, "created_by": callers.name()}
     rows = [request | {"run_at": max(request.get("run_at") or now, now)} | fixed for request in requests]
+    rows = [_expiring(row) if row.get("expires_in") else row for row in rows]
     columns = ("params", *COPIED, *(name for name in RARE if any(row.get(name) is not None for row in rows)))
     values = ((place, *(_given(row, name) for name in columns)) for place, row in enumerate(rows))
     insertion, given = _insertion(db.engine.dialect.name, columns)
     # They are numbered as they are inserted: in the requests' order.
     ids = sorted(execute(insertion, parameters(given, values)).scalars())
     return [NewTask(**EMPTY | FIXED | row | {"task_id": task_id}) for task_id, row in zip(ids, rows, strict=True)]
+
+
+def _expiring(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"expires_at": row["run_at"] + timedelta(seconds=row["expires_in"])}
 
 
 def _given(row: dict[str, Any], name: str) -> Any:

@@ -15,6 +15,7 @@ from scheduler_app.models import WAITING, PausedPriority, Task, Worker
 class WaitingFor(StrEnum):
     """Why a task does not run yet. If several reasons hold, the first in this order is given."""
 
+    EXPIRY = "expiry"  # its time to begin is over; the scheduler has yet to end it
     OPERATION = "operation"  # no worker that could take it knows its operation
     TIME = "time"  # its run_at has not come
     PAUSED = "paused"  # it is due, and its priority is paused
@@ -28,6 +29,8 @@ def reason(task: Task, *, now: datetime) -> dict[str, Any] | None:
     """The `reason`, with details about it. None for a task that does not wait."""
     if task.status not in WAITING:
         return None
+    if task.expires_at and task.expires_at <= now:
+        return {"reason": WaitingFor.EXPIRY, "expires_at": task.expires_at}
     known = _known_to_workers(task)
     if task.unknown_since or known is False:
         return {"reason": WaitingFor.OPERATION, "operation": task.operation, "run_at": task.run_at}

@@ -24,7 +24,7 @@ SUCCEED = """
 CLAIM = """
     UPDATE task
     SET status = 'STARTED', claims = claims + 1, attempts = attempts + 1, started_at = ?, worker_id = ?, progress = NULL
-    WHERE task_id = ? AND claims = ? AND status IN ('PENDING', 'RETRYING')
+    WHERE (expires_at IS NULL OR expires_at > ?) AND task_id = ? AND claims = ? AND status IN ('PENDING', 'RETRYING')
     RETURNING attempts, max_retries, operation, params
 """
 CLAIMED = """
@@ -96,7 +96,7 @@ class StatusWriter:
         begun = map(str, message) if message else (None, None)
         execute = self._on_sqlite if self._sqlite else _on_postgresql
         with self.cursors.current() as cursor:
-            succeeded, *claimed = execute(cursor, (result, progress, now, *ended), (now, self.worker_id, *begun))
+            succeeded, *claimed = execute(cursor, (result, progress, now, *ended), (now, self.worker_id, now, *begun))
         if message is None or claimed[0] is None:
             return succeeded is not None, None
         return succeeded is not None, _attempt(message, claimed)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from scheduler_app.models import Overlap, Status
-from scheduler_app.services import bulk, control, dispatch, firing, task_schedules, tasks, workers
+from scheduler_app.services import bulk, control, dispatch, expiry, firing, task_schedules, tasks, workers
 from scheduler_app.services.bulk import Chosen
 from tests.support.model_worker import IDLE, SUCCEED, THREADS, ModelWorker
 from tests.support.model_world import World
@@ -59,6 +59,7 @@ class System(World):
             "thorough resync": partial(self.resync, thorough=True),
             "maintenance": self.maintain,
             "reap": self.reap,
+            "expiry": self.expire,
         }
         for worker in self.living():
             duties[f"{worker.name}'s heartbeat"] = partial(self.beat, worker)
@@ -115,8 +116,9 @@ class System(World):
             if actor not in others:
                 self.go_on(actor, None)
 
-    def post(self, points: int | None, *, max_retries: int = 0, delay: int = 0) -> None:
-        request = WORK | {"max_retries": max_retries, "run_at": self.clock.now() + timedelta(seconds=delay)}
+    def post(self, points: int | None, *, max_retries: int = 0, delay: int = 0, expires_in: int | None = None) -> None:
+        run_at = self.clock.now() + timedelta(seconds=delay)
+        request = WORK | {"max_retries": max_retries, "run_at": run_at, "expires_in": expires_in}
         self._call("post", lambda now: tasks.submit([request], now=now), points, answered=self._accept)
 
     def cancel(self, points: int | None, task_id: int) -> None:
@@ -172,6 +174,9 @@ class System(World):
     def reap(self, points: int | None) -> None:
         self._call("reap", lambda now: self.reaper.reap(now=now), points)
 
+    def expire(self, points: int | None) -> None:
+        self._call("expiry", lambda now: expiry.expire(now=now), points)
+
     def beat(self, worker: ModelWorker, points: int | None) -> None:
         self._call(f"{worker.name}'s heartbeat", lambda now: worker.beat(), points, worker=worker)
 
@@ -215,6 +220,7 @@ class System(World):
         for _ in range(ROUNDS):
             self.resync(None, thorough=True)
             self.relay(None)
+            self.expire(None)
             self.run_all()
             if self.truth.all_ended():
                 break

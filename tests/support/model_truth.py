@@ -18,8 +18,8 @@ from tests.support.model_worker import ModelWorker
 
 # Where the same claim may lead to, over any number of changes.
 LATER = {
-    Status.PENDING: {Status.CANCELLED},
-    Status.RETRYING: {Status.CANCELLED},
+    Status.PENDING: {Status.CANCELLED, Status.EXPIRED},
+    Status.RETRYING: {Status.CANCELLED, Status.EXPIRED},
     Status.STARTED: {Status.RETRYING, Status.SUCCESS, Status.ERROR, Status.CANCELLED},
 }
 
@@ -30,6 +30,7 @@ class Row(NamedTuple):
     result: Any
     worker_id: str | None
     started_at: datetime | None
+    expires_at: datetime | None
     cancel_requested: bool
     task_schedule_id: int | None
 
@@ -79,7 +80,7 @@ class Truth:
             self._follow(call, rows)
         for task_id, row in rows.items():
             if row.status == Status.STARTED:
-                self.claimed.setdefault((task_id, row.claims), row)
+                self._check_claim(task_id, self.claimed.setdefault((task_id, row.claims), row))
         self.rows = rows
         self._check_outcomes()
         self._check_cancelled()
@@ -153,6 +154,10 @@ class Truth:
             self.wrong.append(f"task {task_id} went from {before} to {after}")
         elif before.final and task_id not in self.retrying():
             self.wrong.append(f"task {task_id} went from {before.status} to {after.status} without a retry")
+
+    def _check_claim(self, task_id: int, row: Row) -> None:
+        if row.started_at and row.expires_at and row.started_at >= row.expires_at:
+            self.wrong.append(f"task {task_id} began at {row.started_at}, and had expired at {row.expires_at}")
 
     def _check_outcomes(self) -> None:
         for task_id, row in self.rows.items():

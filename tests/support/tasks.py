@@ -9,7 +9,7 @@ from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
 from tests.support.processes import eventually
 
-FINAL = ("SUCCESS", "ERROR", "CANCELLED")
+FINAL = ("SUCCESS", "ERROR", "CANCELLED", "EXPIRED")
 
 
 def submit(client: FlaskClient, *batch: dict[str, Any]) -> list[int]:
