@@ -17,6 +17,7 @@ settings = Settings.load()
 logs.configure(settings.log_level)
 app = create_app(settings, worker=True)
 broker: WorkerBroker = app.extensions["backbeat.broker"]
+ends = broker.ends
 worker_id = broker.broker_id  # in the table of workers as in Redis
 
 
@@ -47,6 +48,7 @@ class Life(dramatiq.Middleware):
         queues = sorted(worker.consumer_whitelist or broker.get_declared_queues())
         self.pulse = Pulse(app, worker_id, threads=worker.worker_threads, queues=queues)
         self.pulse.start()
+        ends.start()
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         executor.stopping.set()

@@ -18,6 +18,7 @@ from benchmarks import (
     publish,
     sqlite,
     strangers,
+    waiting,
     watchers,
 )
 from benchmarks.harness import PEERS_PYTHON, Options, Servers, progress
@@ -40,6 +41,7 @@ WORKS: dict[str, Work] = {
     "listing": listing.run,
     "strangers": strangers.run,
     "watchers": watchers.run,
+    "waiting": waiting.run,
 }
 
 

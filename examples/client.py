@@ -1,8 +1,9 @@
 """A client for Backbeat. Copy this file; it needs Python 3.11 or newer, and nothing else.
 
     backbeat = Client("http://127.0.0.1:8000", key="…")
-    task = backbeat.post("4+7", priority=0)
-    print(backbeat.wait(task["task_id"])["result"])
+    print(backbeat.post("4+7", priority=0, wait=10)["result"])
+    task = backbeat.post("http_request", {"url": "https://example.com/"})
+    print(backbeat.wait(task["task_id"])["status"])
 
 A call that was not answered, or that can succeed later, is tried again. Posts are sent with an Idempotency-Key, so that
 a task is created once however often its post is tried. Calls may come from several threads at once.
@@ -94,7 +95,7 @@ class NoRedirects(HTTPRedirectHandler):
 
 class Client:
     def __init__(self, url: str, key: str = "", *, tries: int = 6, timeout: float = 15) -> None:
-        """`tries` is how often a call is made at most. `timeout` is in seconds and for each try."""
+        """`tries` is how often a call is made at most. `timeout` is the seconds for each try, beside what it waits."""
         self.url = url.rstrip("/")
         self.tries = tries
         self.timeout = timeout
@@ -106,13 +107,18 @@ class Client:
         operation: str,
         params: dict[str, Any] | None = None,
         *,
+        wait: int = 0,
         idempotency_key: str | None = None,
         **options: Unpack[Options],
     ) -> Task:
-        """Posts one task. With a key of your own, a program that was started again may repeat the post as well."""
+        """Posts one task, and waits for its end for up to `wait` seconds (60 at most).
+
+        With a key of your own, a program that was started again may repeat the post as well.
+        """
         body = {"operation": operation, "params": params or {}, **options}
-        task: Task = self.call("POST", "/tasks/", body, key=idempotency_key or uuid4().hex)
-        return task
+        path, key = f"/tasks/?wait={wait}" if wait else "/tasks/", idempotency_key or uuid4().hex
+        posted: tuple[Task, Message] = self._answer("POST", path, body, key, wait=wait)
+        return posted[0]
 
     def batch(self, tasks: Sequence[NewTask], *, atomic: bool = False, idempotency_key: str | None = None) -> Batch:
         """Posts up to 1,000 tasks. What is not valid is left out, and named in `errors`; with `atomic` all or none."""
@@ -127,14 +133,17 @@ class Client:
     def wait(self, task_id: int, timeout: float | None = None) -> Task:
         """The task once it has ended, however it ended. Raises TimeoutError when that takes over `timeout` seconds."""
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
-        pause = 0.05
-        while (task := self.get(task_id))["status"] not in FINAL:
-            left = deadline - time.monotonic()
-            if left <= 0:
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            seconds = int(min(30, left))
+            found: tuple[Task, Message] = self._answer("GET", f"/tasks/{task_id}/?wait={seconds}", wait=seconds)
+            task, headers = found
+            if task["status"] in FINAL:
+                return task
+            if not left:
                 raise TimeoutError(f"task {task_id} is {task['status']} after {timeout:g} s")
-            time.sleep(min(pause, left))
-            pause = min(2.0, 1.5 * pause)
-        return task
+            if not seconds or headers.get("Backbeat-Wait") == "full":
+                time.sleep(min(1.0, left))
 
     def cancel(self, task_id: int) -> Task:
         """Asks it to end. A running task is told, and may still succeed. Raises BackbeatError when it has finished."""
@@ -166,7 +175,9 @@ class Client:
             link = headers.get("Link", "")
             query = urlsplit(link[1 : link.index(">")]).query if link else None
 
-    def _answer(self, method: str, path: str, body: object = None, key: str | None = None) -> tuple[Any, Message]:
+    def _answer(
+        self, method: str, path: str, body: object = None, key: str | None = None, *, wait: int = 0
+    ) -> tuple[Any, Message]:
         request = Request(f"{self.url}{path}", method=method, headers=dict(self._headers))  # noqa: S310 (your own URL)
         if body is not None:
             request.data = json.dumps(body, default=_text).encode()
@@ -176,7 +187,7 @@ class Client:
         for failed in range(1, self.tries + 1):
             pause = random.uniform(0.5, 1) * min(10.0, 0.2 * 2**failed)
             try:
-                with self._opener.open(request, timeout=self.timeout) as response:
+                with self._opener.open(request, timeout=self.timeout + wait) as response:
                     return _parsed(response.read()), response.headers
             except HTTPError as error:
                 refusal = _refusal(error)

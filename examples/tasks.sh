@@ -26,14 +26,11 @@ echo '# A task that waits for its time, and is of no use an hour later.'
 later=$(call "$url/tasks/" -d '{"operation": "4+9", "run_at": "2999-12-31T23:00:00+01:00", "expires_in": 3600}')
 printf '%s\n' "$later"
 
-echo '# Read the first one until it has finished.'
-tries=0
-until answer=$(call "$url/tasks/$(id_of "$sum")/") && printf '%s' "$answer" | grep -Eq '"(SUCCESS|ERROR)"'; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 30 ]
-    sleep 1
-done
-printf '%s\n' "$answer"
+echo '# Read the first one, as soon as it has finished.'
+call "$url/tasks/$(id_of "$sum")/?wait=30"
+
+echo '# Post one and wait for its result, in one call.'
+call "$url/tasks/?wait=30" -d '{"operation": "6*7"}'
 
 echo '# List tasks, newest first. With more of them, the Link header leads to the next page.'
 call -i "$url/tasks/?operation=calculate&status=PENDING&created_after=2026-01-01T00:00:00Z&limit=1"

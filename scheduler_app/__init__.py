@@ -14,6 +14,7 @@ from scheduler_app.dashboard import register_dashboard
 from scheduler_app.extensions import db, migrate
 from scheduler_app.services import pauses
 from scheduler_app.services.backlog import Backlog
+from scheduler_app.services.ends import Ends
 
 
 def create_app(settings: Settings, *, worker: bool = False) -> Flask:
@@ -36,6 +37,7 @@ def create_app(settings: Settings, *, worker: bool = False) -> Flask:
             database.prepare(engine, worker=worker)
         app.extensions["backbeat.clock"] = database.DatabaseClock(db.engines[database.DIRECT])
     app.extensions["backbeat.backlog"] = Backlog(app, most=settings.max_waiting)
+    app.extensions["backbeat.ends"] = Ends(app)
     outgoing.configure(settings, check=worker)
     operations.load(settings.operations)
     register_api(app)

@@ -132,6 +132,11 @@ def test_it_posts_a_task_and_waits_for_its_result(caller: Client) -> None:
     assert (done["status"], done["result"]) == ("SUCCESS", 11)
 
 
+def test_a_post_can_wait_for_the_result(caller: Client) -> None:
+    done = caller.post("4+7", wait=20)
+    assert (done["status"], done["result"]) == ("SUCCESS", 11)
+
+
 def test_a_task_that_fails_has_ended_too(caller: Client) -> None:
     task = caller.post("trial.spin", max_retries=0)
     done = caller.wait(task["task_id"], timeout=20)

@@ -5,14 +5,17 @@ calls that need no database. The limit is the same under every web server.
 """
 
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
-from flask import Flask, request
+from flask import Flask, current_app, request
+from werkzeug.local import LocalProxy
 
 from scheduler_app.access.views import takes_database
-from scheduler_app.database import deadline, time_left, waits
+from scheduler_app.database import deadline, extend, time_left, waits
 from scheduler_app.errors import SOON, Unavailable
+from scheduler_app.extensions import db
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -31,6 +34,7 @@ class Admission:
         self.slots = threading.BoundedSemaphore(SLOTS)
         self.app = app
         app.before_request(self.enter)
+        app.extensions["backbeat.admission"] = self
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         with deadline(LONGEST):
@@ -39,6 +43,21 @@ class Admission:
             finally:
                 if environ.get(HELD):
                     self.slots.release()
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Here the request holds neither a slot nor a connection. Afterwards it has time of its own again.
+
+        Raises Unavailable when it does not get a slot again.
+        """
+        db.session.remove()
+        if request.environ.pop(HELD, False):
+            self.slots.release()
+        try:
+            yield
+        finally:
+            extend(LONGEST)
+            self.enter()
 
     def enter(self) -> None:
         """Under load a request waits for its turn. It is refused when every request inside waits for the database."""
@@ -54,3 +73,7 @@ class Admission:
 
 def register_admission(app: Flask) -> None:
     app.wsgi_app = Admission(app)  # type: ignore[method-assign]
+
+
+# Of this process.
+admission = cast(Admission, LocalProxy(lambda: current_app.extensions["backbeat.admission"]))

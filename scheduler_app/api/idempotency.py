@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Response, jsonify, request
 
@@ -70,8 +71,16 @@ def _of_caller(key: str) -> str:
 
 
 def _fingerprint(key: str) -> str:
-    parts = (request.method.encode(), request.full_path.encode(), request.get_data(cache=True))
+    parts = (request.method.encode(), _address().encode(), request.get_data(cache=True))
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _address() -> str:
+    """What a repetition must have in common: how long it waits may differ."""
+    if "wait" not in request.args:
+        return request.full_path
+    others = [(name, value) for name, value in request.args.items(multi=True) if name != "wait"]
+    return f"{request.path}?{urlencode(others)}"
 
 
 def _replay(answer: dict[str, Any]) -> Response:

@@ -12,6 +12,7 @@ from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint, read_json
 from scheduler_app.api.idempotency import PARAMETER, MakeOnce, idempotent
 from scheduler_app.api.pages import next_page
+from scheduler_app.api.wait import HEADER, WaitQuery, then_wait, wait
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid
 from scheduler_app.models import Scope
@@ -33,6 +34,7 @@ NOT_SHOWN = {"_schema": ["Not valid. The errors of this batch are too long to be
 
 blp = Blueprint("tasks", __name__, url_prefix="/tasks", description="Units of work, and their outcomes.")
 
+LOCATION = {"Location": {"description": "The task.", "schema": {"type": "string"}}}
 LIST_OF_REQUESTS = {
     "required": True,
     "content": {
@@ -46,19 +48,20 @@ LIST_OF_REQUESTS = {
 
 @blp.route("/", methods=["POST"])
 @needs(Scope.WRITE)
+@blp.arguments(WaitQuery, location="query")
 @blp.arguments(TaskRequest)  # its examples are made with the application, see task_examples
 @blp.doc(parameters=[PARAMETER])
-@blp.response(
-    202,
-    TaskOut,
-    example=answers.PENDING,
-    headers={"Location": {"description": "The task.", "schema": {"type": "string"}}},
+@blp.response(202, TaskOut, example=answers.PENDING, headers=LOCATION | HEADER)
+@blp.alt_response(
+    200, schema=TaskOut, example=answers.SUCCESS, headers=LOCATION, description="It has ended while you waited."
 )
+@then_wait
 @idempotent
 def submit_task(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
     """Post a task
 
-    When the answer comes, the task is committed. It runs as soon as it is due and a worker is free.
+    When the answer comes, the task is committed. It runs as soon as it is due and a worker is free. With `wait` the
+    answer comes when the task has ended, or shows its state after so many seconds.
     """
     [task] = tasks.submit([body], now=clock(), once=once(_answer))
     return task, _location(task)
@@ -112,16 +115,19 @@ def list_tasks(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 
 @blp.route("/<id:task_id>/", methods=["GET"])
 @needs(Scope.READ)
-@blp.response(200, TaskDetailOut, examples=answers.DETAILS)
-def get_task(task_id: int) -> Any:
+@blp.arguments(WaitQuery, location="query")
+@blp.response(200, TaskDetailOut, examples=answers.DETAILS, headers=HEADER)
+def get_task(query: dict[str, int], task_id: int) -> tuple[Any, dict[str, str]]:
     """Read a task
 
     `failures` lists the latest failed attempts, at most 20. `waiting_for` says why a waiting task does not run yet.
     """
+    headers = wait(task_id, query["wait"])
     task = tasks.get(task_id)
     failures, failure_count = listing.failures(task_id)
     waiting_for = waiting.reason(task, now=clock())
-    return {"failures": failures, "failure_count": failure_count, "waiting_for": waiting_for, **vars(task)}
+    detail = {"failures": failures, "failure_count": failure_count, "waiting_for": waiting_for}
+    return detail | vars(task), headers
 
 
 @blp.route("/<id:task_id>/", methods=["DELETE"])

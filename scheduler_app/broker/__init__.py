@@ -3,6 +3,7 @@
 from scheduler_app.broker.breaker import NotAsked
 from scheduler_app.broker.consumer import WorkerBroker
 from scheduler_app.broker.delivery import Delivery, GiveBack, message_id, queue_name
+from scheduler_app.broker.ends import WorkersEnds
 from scheduler_app.broker.fair_queue import FairQueue, FairScheduling
 from scheduler_app.broker.priority_broker import ANY_OPERATION, MAX_AHEAD, PriorityBroker
 
@@ -16,6 +17,7 @@ __all__ = [
     "NotAsked",
     "PriorityBroker",
     "WorkerBroker",
+    "WorkersEnds",
     "message_id",
     "queue_name",
 ]

@@ -9,12 +9,16 @@ from dramatiq import MessageProxy
 from dramatiq.broker import Consumer
 
 from scheduler_app.broker.delivery import GiveBack
+from scheduler_app.broker.ends import WorkersEnds
 from scheduler_app.broker.priority_broker import PriorityBroker
 from scheduler_app.broker.pulled import Pulled
 
 
 class WorkerBroker(PriorityBroker):
     """Also keeps track of the messages that this process has pulled."""
+
+    ends_class = WorkersEnds
+    ends: WorkersEnds
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import dramatiq
 import redis
@@ -14,6 +14,7 @@ from dramatiq.errors import ActorNotFound
 from scheduler_app.broker.breaker import Breaker
 from scheduler_app.broker.connection import batches, connect, flat, script
 from scheduler_app.broker.delivery import Delivery, queue_name
+from scheduler_app.broker.ends import Ends
 from scheduler_app.broker.lists import Lists
 from scheduler_app.broker.marker import Marker
 from scheduler_app.broker.pauses import Ask, Pauses
@@ -42,6 +43,8 @@ class PriorityBroker(RedisBroker):
     Dramatiq's commands: they depend on the caller's clock, and Redis refuses them while it is full.
     """
 
+    ends_class: ClassVar[type[Ends]] = Ends
+
     def __init__(
         self,
         url: str,
@@ -61,6 +64,7 @@ class PriorityBroker(RedisBroker):
         self._probe = connect(url, retries=1, timeout=PROBE)
         self._publish, self._discard = script(self._quick, "publish"), script(self._quick, "discard")
         self.pauses = Pauses(self._quick, self.namespace, ask_paused, self._breaker.call)
+        self.ends = self.ends_class(self._quick, self.namespace, self._breaker.call)
         self._holds, self._requeue, self._nack, self._maintain = (
             script(self.client, name) for name in ("holds", "requeue", "nack", "maintain")
         )

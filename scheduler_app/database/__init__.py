@@ -8,7 +8,7 @@ from scheduler_app.database.shared_clock import DatabaseClock, clock, clock_offs
 from scheduler_app.database.sizes import is_longer
 from scheduler_app.database.tallies import BOUNDS, SLOT, tally
 from scheduler_app.database.transactions import begin_write, tried_again
-from scheduler_app.database.waits import deadline, time_left, waits
+from scheduler_app.database.waits import deadline, extend, time_left, waits
 
 __all__ = [
     "BOUNDS",
@@ -25,6 +25,7 @@ __all__ = [
     "direct_options",
     "engine_options",
     "entries",
+    "extend",
     "insert",
     "is_longer",
     "is_off",

@@ -24,6 +24,11 @@ def deadline(seconds: float) -> Iterator[None]:
         _until.reset(token)
 
 
+def extend(seconds: float) -> None:
+    """Sets the surrounding deadline anew: that many seconds from now."""
+    _until.set(time.monotonic() + seconds)
+
+
 def time_left() -> float | None:
     """Seconds that the next statement may take; None for no limit."""
     until = _until.get()

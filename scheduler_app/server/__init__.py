@@ -3,7 +3,7 @@
 Bytes go in and out in one thread, which never waits; the other threads only run views. So half-sent requests and
 answers that nobody reads hold no thread. Added here: deadlines for heads and bodies, a body that is too large is read
 to its end and answered in our shape, one thread that only answers probes, as many connections as the system allows,
-and a stop that finishes what runs.
+a stop that finishes what runs, and threads for requests that only wait.
 """
 
 import logging
@@ -11,8 +11,10 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -49,6 +51,10 @@ class Server(TcpWSGIServer):
         self.clock = 0.0  # seconds that this process has been awake
         self.looked_at = time.monotonic()
         self.probes = dispatcher(threads=1)
+        self.threads = THREADS
+        self.stopping = False
+        self._waiting: dict[Channel, tuple[threading.Event, ...]] = {}
+        self._waiting_changes = threading.Lock()
         super().__init__(
             application,
             {},
@@ -70,6 +76,7 @@ class Server(TcpWSGIServer):
             self.looked_at += elapsed
             self.clock += min(elapsed, 2 * LOOK)  # the time in which the whole process stood still is not the clients'
             self._hang_up_on_late()
+            self._end_waits()
         return bool(super().readable())
 
     def maintenance(self, now: float) -> None:
@@ -80,18 +87,50 @@ class Server(TcpWSGIServer):
             if channel.is_late(self.clock):
                 channel.will_close = True
 
+    @contextmanager
+    def only_waits(self, channel: Channel, over: threading.Event) -> Iterator[threading.Event]:
+        """Here a request only waits for `over`: one more thread serves the others meanwhile.
+
+        `over` and the event that this gives are set when the request's client has left, which is noticed within LOOK,
+        and when the server stops.
+        """
+        given_up = threading.Event()
+        with self._waiting_changes:
+            self._waiting[channel] = over, given_up
+            self._keep_threads(at_least=self.threads)
+        if self.stopping:
+            _set(over, given_up)
+        try:
+            yield given_up
+        finally:
+            with self._waiting_changes:
+                del self._waiting[channel]
+
+    def _end_waits(self) -> None:
+        with self._waiting_changes:
+            self._keep_threads(at_least=THREADS)
+            waiting = list(self._waiting.items())
+        for channel, events in waiting:
+            if self.stopping or channel.has_left():
+                _set(*events)
+
+    def _keep_threads(self, *, at_least: int) -> None:
+        wanted = max(at_least, THREADS + len(self._waiting))
+        if wanted != self.threads and not self.stopping:
+            self.threads = wanted
+            self.task_dispatcher.set_thread_count(wanted)
+
     def serve(self) -> None:
         """Until SIGTERM or SIGINT; then it finishes what runs."""
-        stopping = False
 
         def stop(number: int, frame: FrameType | None) -> None:
-            nonlocal stopping
-            stopping = True
+            self.stopping = True
             self.pull_trigger()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
-        self._loop(lambda: stopping)
+        self._loop(lambda: self.stopping)
+        self._end_waits()
         self._finish()
 
     def _finish(self) -> None:
@@ -151,6 +190,11 @@ def dispatcher(*, threads: int) -> ThreadedTaskDispatcher:
     started = ThreadedTaskDispatcher()
     started.set_thread_count(threads)
     return started
+
+
+def _set(*events: threading.Event) -> None:
+    for event in reversed(events):
+        event.set()
 
 
 def _connections() -> int:

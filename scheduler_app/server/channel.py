@@ -1,12 +1,13 @@
 """One connection: its requests one after the other, its deadlines, and errors in the shape of the API's."""
 
 import json
+import select
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from waitress.channel import HTTPChannel
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
 from scheduler_app.headers import HEADERS
 from scheduler_app.server.parser import MAX_HEAD, Parser
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 HEAD_DEADLINE, BODY_DEADLINE = 30.0, 60.0  # seconds in which a client must have sent it
 IDLE_DEADLINE = 60.0  # seconds without a byte in either direction
+ONLY_WAITS = "backbeat.only_waits"  # in the WSGI environment, see Server.only_waits
 
 
 class ErrorInOurShape(ErrorTask):
@@ -41,7 +43,15 @@ class ErrorInOurShape(ErrorTask):
         return f"{reason}."
 
 
+class RequestTask(WSGITask):
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        environ[ONLY_WAITS] = partial(self.channel.server.only_waits, self.channel)
+        return environ
+
+
 class Channel(HTTPChannel):
+    task_class = RequestTask
     error_task_class = ErrorInOurShape
     request: Parser | None
     sent_continue: bool
@@ -89,6 +99,12 @@ class Channel(HTTPChannel):
     def is_busy(self) -> bool:
         """Whether a request runs, or its answer has not been sent."""
         return bool(self.requests or self.total_outbufs_len)
+
+    def has_left(self) -> bool:
+        """Whether the client has hung up. While a request runs nothing is read, so this must be asked."""
+        poll = select.poll()
+        poll.register(self._fileno, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def is_late(self, now: float) -> bool:
         """Whether the client has not sent its head or its body in time, or has been silent for too long."""

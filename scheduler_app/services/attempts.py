@@ -16,6 +16,7 @@ from scheduler_app.extensions import db
 from scheduler_app.models import Failure, Status, Task, UTCDateTime
 from scheduler_app.operations import USUAL, PermanentError, RetryLater
 from scheduler_app.services.causes import fingerprint
+from scheduler_app.services.ends import end_with_commit
 from scheduler_app.services.row_locks import lock_schedules
 from scheduler_app.services.task_schedules import pause_after_failure
 
@@ -81,6 +82,7 @@ def record_failure(
     won = _finish(attempt, progress, unknown_since=None, cancel_requested=False, **values)
     if won:
         _keep(attempt, described, error, now)
+        end_with_commit([attempt.task_id])  # or it is tried again, which who waits will see
         if last:
             pause_after_failure(attempt.task_id)
     return won

@@ -11,6 +11,7 @@ from scheduler_app.errors import WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import WAITING, Status, Task, UTCDateTime
 from scheduler_app.services import audit, backlog, callers, dispatch, history, retries, tasks
+from scheduler_app.services.ends import end_with_commit
 from scheduler_app.services.row_locks import update_tasks
 
 CANCELLABLE = (*WAITING, Status.STARTED)
@@ -38,7 +39,9 @@ def cancel_all(task_ids: Sequence[int], *, now: datetime) -> set[int]:
         finished_at=case((runs, null()), else_=literal(now, UTCDateTime())),
         cancel_requested=runs,
     )
-    return set(db.session.scalars(statement.returning(Task.task_id)))
+    reached = set(db.session.scalars(statement.returning(Task.task_id)))
+    end_with_commit(reached)
+    return reached
 
 
 def retry(task_id: int, *, now: datetime) -> Row[Any]:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import EXPIRING, WAITING, Status, Task
+from scheduler_app.services.ends import end_with_commit
 from scheduler_app.services.row_locks import update_tasks
 
 
@@ -25,5 +26,6 @@ def expire(*, now: datetime, limit: int = 1_000) -> int:
         begin_write()
         still = Task.task_id.in_(task_ids), Task.status.in_(WAITING), Task.expires_at <= now
         db.session.execute(update_tasks(*still).values(status=Status.EXPIRED, finished_at=now))
+        end_with_commit(task_ids)
         db.session.commit()
     return len(task_ids)

@@ -26,6 +26,7 @@ from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import Json, Status, Task
 from scheduler_app.services import audit, backlog, callers, dispatch, listing
+from scheduler_app.services.ends import end_with_commit
 from scheduler_app.services.idempotency import Once
 from scheduler_app.services.listing import Listed
 
@@ -107,6 +108,14 @@ def get(task_id: int) -> Task:
     return task
 
 
+def has_ended(task_id: int) -> bool:
+    """Raises TaskNotFound."""
+    task = db.session.execute(select(Task.operation, Task.finished_at).where(Task.task_id == task_id)).one_or_none()
+    if task is None or callers.wrong_reach(task.operation):
+        raise TaskNotFound(task_id)
+    return task.finished_at is not None
+
+
 def find(filters: dict[str, Any], *, limit: int, cursor: int | None = None) -> tuple[list[Listed], int | None]:
     """A page of tasks as `listing` gives them, newest first, and the cursor of the next page if there is one.
 
@@ -150,6 +159,7 @@ def remove(task_id: int, *, now: datetime) -> None:
     deleted = db.session.execute(delete(Task).where(*mine, Task.status == Status.PENDING))
     if deleted.rowcount:  # type: ignore[attr-defined]
         audit.record("task.delete", task_id, now=now)
+        end_with_commit([task_id])
     db.session.commit()
     if not deleted.rowcount:  # type: ignore[attr-defined]
         raise WrongState(f"Task {task_id} is {get(task_id).status}; only a PENDING task can be deleted.")

@@ -13,7 +13,7 @@ from marshmallow import ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from scheduler_app.broker import GiveBack
+from scheduler_app.broker import GiveBack, WorkersEnds
 from scheduler_app.database import DatabaseClock, failures
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
@@ -36,6 +36,7 @@ class Executor:
     def __init__(self, app: Flask, writer: StatusWriter, following: Callable[[], Message | None]) -> None:
         self.app = app
         self.clock: DatabaseClock = app.extensions["backbeat.clock"]
+        self.ends: WorkersEnds = app.extensions["backbeat.broker"].ends
         self.writer = writer
         self.following = following  # returns the message that the calling thread gets next, if that is known
         self.stopping = threading.Event()  # set once this worker is asked to stop
@@ -91,6 +92,8 @@ class Executor:
 
         won, ahead = self._patiently(record, bears=_can_be_stored, last_word=LAST_WORD)
         self._ahead.claim = following, ahead
+        if won:
+            self.ends.tell([task.task_id])
         return won
 
     def _record_failure(self, task: RunningTask, error: BaseException) -> bool:
