@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flask import Flask
-from sqlalchemy import String, case, cast, event, insert, literal
+from sqlalchemy import String, case, cast, event, insert, literal, select
 from sqlalchemy.engine import Connection
 
 from benchmarks import ours
@@ -17,7 +17,7 @@ from benchmarks.ours import N
 from benchmarks.sqlite import database
 from benchmarks.table import Row, milliseconds, percentile
 from scheduler_app.extensions import db
-from scheduler_app.models import Json, Status, TaskSchedule
+from scheduler_app.models import Json, Status, Task, TaskLabel, TaskSchedule
 from scheduler_app.services.shared import FRESH
 from tests.support.system import System
 
@@ -65,13 +65,24 @@ def load(count: int) -> None:
             priority=N % 10,
             status=case((N % 10 == 0, Status.ERROR), else_=Status.SUCCESS),
             error=case((N % 10 == 0, literal(ERROR, Json()))),
+            error_type=case((N % 10 == 0, ERROR["type"])),
             cause=case((N % 10 == 0, literal("00000000000") + cast(10_000 + N // 10 % CAUSES, String))),
             created_at=created,
             finished_at=created,
         )
+    label_all()
     ours.insert_tasks(count // 1000, priority=N % 10)
     ours.publish_all()
     ours.vacuum()
+
+
+def label_all() -> None:
+    """Each task has four: one of its own, one of 1,000 tasks, one of half of them, and one that all have."""
+    values = {"order": Task.task_id, "batch": Task.task_id % 1_000, "half": Task.task_id % 2, "all": literal("yes")}
+    for name, value in values.items():
+        rows = select(Task.task_id, literal(name), cast(value, String))
+        db.session.execute(insert(TaskLabel).from_select(["task_id", "name", "value"], rows))
+    db.session.commit()
 
 
 def add_schedules() -> None:
@@ -97,12 +108,21 @@ def requests(count: int) -> dict[str, list[str]]:
     filters += ["operation=calculate", "operation=http_request", "operation=none", "task_schedule_id=1"]
     filters += [f"created_after={middle}", f"created_before={middle}"]
     filters += ["status=ERROR&priority=0", "status=SUCCESS&operation=http_request&priority=1"]
+    labels = [f"label={some}" for some in ("order:17", "batch:3", "all:yes", "none:0")]
+    labels += ["label=batch:3&label=half:1", "label=all:yes&status=ERROR", "label=batch:3&status=PENDING"]
+    hour, day = (quote((datetime.now(UTC) - timedelta(hours=some)).isoformat(timespec="seconds")) for some in (13, 37))
+    errors = ["error_type=ConnectTimeoutError", "error_type=ConnectTimeoutError&status=SUCCESS", "error_type=None"]
+    ended = [f"finished_after={hour}", f"finished_after={day}&finished_before={hour}", f"finished_before={middle}"]
+    ended += [f"finished_after={day}&finished_before={hour}&status=ERROR&priority=0"]
     return {
         "the first page": ["/tasks/"],
         "a page of 200": ["/tasks/?limit=200"],
         "a page by cursor": [f"/tasks/?cursor={count // 2}"],
         "a page by status": [f"/tasks/?status={status}" for status in Status],
         "a page by another filter": [f"/tasks/?{some}" for some in filters],
+        "a page by label": [f"/tasks/?{some}" for some in labels],
+        "a page by the type of error": [f"/tasks/?{some}" for some in errors],
+        "a page by when they ended": [f"/tasks/?{some}" for some in ended],
         "one task": [f"/tasks/{count // 2}/"],
         "all queues": ["/queues/"],
     }

@@ -51,7 +51,9 @@ def publish_all() -> None:
 
 def vacuum() -> None:
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM (ANALYZE) task" if db.engine.dialect.name == "postgresql" else "ANALYZE"))
+        connection.execute(
+            text("VACUUM (ANALYZE) task, task_label" if db.engine.dialect.name == "postgresql" else "ANALYZE")
+        )
 
 
 def drain(environ: Environ, count: int, *, wait_for: int | None = None, workers: int = 2, threads: int = 8) -> float:

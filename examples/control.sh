@@ -21,13 +21,14 @@ call -X POST "$url/tasks/$(field "$task" task_id)/cancel/"
 echo '# Retry it: it is due now, with all its attempts before it.'
 call -X POST "$url/tasks/$(field "$task" task_id)/retry/"
 
-echo '# Three more that wait.'
+echo '# Three more that wait, with a label to find them by.'
 call "$url/tasks/batch-request/" -d '[
-    {"operation": "1/3", "run_at": "2999-12-31T23:00:00Z"}, {"operation": "2/3", "run_at": "2999-12-31T23:00:00Z"},
-    {"operation": "3/3", "run_at": "2999-12-31T23:00:00Z"}]'
+    {"operation": "1/3", "run_at": "2999-12-31T23:00:00Z", "labels": {"batch": "thirds"}},
+    {"operation": "2/3", "run_at": "2999-12-31T23:00:00Z", "labels": {"batch": "thirds"}},
+    {"operation": "3/3", "run_at": "2999-12-31T23:00:00Z", "labels": {"batch": "thirds"}}]'
 
 since=$(field "$task" created_at)
-these='"operation": "calculate", "status": "PENDING", "created_after": "'"$since"'"'
+these='"label": "batch:thirds", "status": "PENDING", "created_after": "'"$since"'"'
 
 echo '# A dry run changes nothing: it counts the tasks that meet the conditions, and shows the first ten.'
 call "$url/tasks/cancel/" -d "{$these, \"dry_run\": true}"

@@ -84,6 +84,7 @@ WAITING = (Status.PENDING, Status.RETRYING)
 NOT_DONE = text("status IN ('STARTED', 'RETRYING', 'ERROR')")
 FAILED = text("status = 'ERROR'")
 CAUSED = text("cause IS NOT NULL")
+TYPED = text("error_type IS NOT NULL")
 ENDED = text("finished_at IS NOT NULL")
 UNFINISHED = text("finished_at IS NULL AND task_schedule_id IS NOT NULL")
 UNSENT = text("enqueued_at IS NULL AND status IN ('PENDING', 'RETRYING')")
@@ -106,6 +107,7 @@ class Task(Base):
     attempts: Mapped[int] = mapped_column(SmallInteger, default=0)  # begun since it was posted or last retried by hand
     max_retries: Mapped[int] = mapped_column(SmallInteger)  # attempts after the first
     retry: Mapped[dict[str, float] | None] = mapped_column(Json)  # the pauses between them; null: as usual
+    error_type: Mapped[str | None] = mapped_column(String(200))  # as in `error`, to find it by
     cause: Mapped[str | None] = mapped_column(String(16))  # of `error`, see services/causes.py
     progress: Mapped[dict[str, Any] | None] = mapped_column(Json)  # {percent, message}, as the operation last said
     cancel_requested: Mapped[bool] = mapped_column(Boolean, server_default=false())  # while STARTED: stop, please
@@ -123,6 +125,7 @@ class Task(Base):
     scheduled_for: Mapped[datetime | None] = mapped_column(UTCDateTime)  # the schedule's time for which it was created
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     created_by: Mapped[str | None] = mapped_column(String(64))  # name of the key; of its schedule's, if one created it
+    labels: Mapped[dict[str, str] | None] = mapped_column(Json)  # by which it is found, see TaskLabel
     started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # of the latest attempt
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
@@ -136,10 +139,25 @@ class Task(Base):
         Index("ix_task_finished_at", "finished_at", sqlite_where=ENDED, postgresql_where=ENDED),
         Index("ix_task_failed", "status", "finished_at", sqlite_where=FAILED, postgresql_where=FAILED),
         Index("ix_task_cause", "cause", "status", "task_id", sqlite_where=CAUSED, postgresql_where=CAUSED),
+        Index("ix_task_error_type", "error_type", "status", "task_id", sqlite_where=TYPED, postgresql_where=TYPED),
         Index("ix_task_unsent", "priority", "run_at", sqlite_where=UNSENT, postgresql_where=UNSENT),
         Index("ix_task_expiring", "expires_at", sqlite_where=EXPIRING, postgresql_where=EXPIRING),
         {"sqlite_autoincrement": True},  # a deleted task's id must not come again: a message may still name it
     )
+
+
+class TaskLabel(Base):
+    """Finds the tasks of a label. A task's labels never change."""
+
+    __tablename__ = "task_label"
+
+    task_id: Mapped[int] = mapped_column(
+        ID, ForeignKey("task.task_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[str] = mapped_column(String(100))
+
+    __table_args__ = (Index("ix_task_label_value", "name", "value", "task_id"),)
 
 
 class Failure(Base):
@@ -236,6 +254,7 @@ class TaskSchedule(Base):
     priority: Mapped[int] = mapped_column(SmallInteger)
     max_retries: Mapped[int] = mapped_column(SmallInteger)
     retry: Mapped[dict[str, float] | None] = mapped_column(Json)  # as Task's
+    labels: Mapped[dict[str, str] | None] = mapped_column(Json)  # of its tasks
     expires_in: Mapped[int | None] = mapped_column(Integer)  # seconds from when a task is due until it expires
     every_x_days: Mapped[int | None] = mapped_column(Integer)
     every_x_hours: Mapped[int | None] = mapped_column(Integer)

@@ -64,6 +64,10 @@ def test_a_search_is_read_as_conditions_and_words() -> None:
         "created_by": "my key",
     }
     assert (read.words, read.wrong, read.task_id) == (["late", "order"], [], None)
+    labels = search.read('label:order:17 label:"batch:2026 11:a" error:TimeoutError ended-after:2030-01-01T00:00:00Z')
+    assert (labels.wrong, labels.conditions.keys()) == ([], {"label", "error_type", "finished_after"})
+    assert labels.conditions["label"] == ["order:17", "batch:2026 11:a"]
+    assert search.read(labels.with_status("error")).conditions == labels.conditions | {"status": ["ERROR"]}
     assert search.read(read.with_status("success")).conditions["status"] == ["SUCCESS"]
     assert "status" not in search.read(read.with_status(None)).conditions
     assert search.read(" 42 ").task_id == 42
@@ -78,6 +82,9 @@ def test_a_search_is_read_as_conditions_and_words() -> None:
         ("priority:5-2", "0 to 9, the smaller one first"),
         ("schedule:x", "schedule:x cannot be: a number"),
         ("cause:zz", "16 hexadecimal digits"),
+        ("label:order", "Must be a name and a value with a colon between, such as order:17."),
+        (" ".join(f"label:a:{number}" for number in range(9)), "at most 8 labels"),
+        ("ended-before:9", "Not a time in ISO 8601"),
         ("after:yesterday", "Not a time in ISO 8601"),
         (f"by:{'x' * 65}", "1 to 64 characters"),
     ],

@@ -21,7 +21,7 @@ from flask.testing import FlaskClient
 from actors import calculate, http_request
 from scheduler_app import operations
 from scheduler_app.api import MAX_BODY, tasks
-from scheduler_app.schemas.fields import MAX_PARAMS
+from scheduler_app.schemas.fields import MAX_LABEL, MAX_LABELS, MAX_PARAMS
 from scheduler_app.schemas.json_values import MAX_DEPTH
 from scheduler_app.worker.execution import MAX_RESULT
 from tests.support.processes import Process, eventually, free_port
@@ -249,6 +249,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"numbers of {calculate.MAX_DIGITS} digits",
         "body that `http_request` sends or keeps": f"{http_request.MAX_CONTENT:,} bytes",
         "retries of a task": str(operations.MAX_RETRIES),
+        "labels of a task": f"{MAX_LABELS}, a name of 32 characters and a value of {MAX_LABEL} each",
     }
 
 

@@ -25,6 +25,7 @@ PENDING: Example = {
     "scheduled_for": None,
     "created_at": "2030-07-01T04:30:00Z",
     "created_by": "shop",
+    "labels": {"order": "17"},
     "started_at": None,
     "finished_at": None,
 }
@@ -85,6 +86,7 @@ SCHEDULE: Example = {
     "max_retries": 5,
     "retry": RETRY,
     "expires_in": None,
+    "labels": {},
     "every_x_days": None,
     "every_x_hours": 1,
     "every_x_minutes": None,

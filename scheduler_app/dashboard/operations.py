@@ -24,7 +24,7 @@ from scheduler_app.services import callers, statistics, tasks, workers
 from scheduler_app.services.shared import shared
 from scheduler_app.services.statistics import Period
 
-OPTIONS = ("priority", "run_at", "expires_in", "max_retries", "retry")  # of a task, beside its parameters
+OPTIONS = ("priority", "run_at", "expires_in", "max_retries", "labels", "retry")  # of a task, beside its parameters
 ASKED = TaskRequest(only=(*OPTIONS[:-1], "retry.min_seconds", "retry.max_seconds", "retry.factor"))
 PARAMS = "params."  # begins the names of the inputs for parameters
 KEY = '-H "Authorization: Bearer $BACKBEAT_API_KEY"'
@@ -162,7 +162,8 @@ def _from_task(name: str) -> tuple[dict[str, Any], list[str]]:
     left_out: list[str] = []
     params = _without_secrets(task.params, "", left_out)
     values = {"params": params, "priority": task.priority, "max_retries": task.max_retries}
-    return values | ({"retry": task.retry} if task.retry else {}), left_out
+    others = {"retry": task.retry, "labels": task.labels}
+    return values | {name: value for name, value in others.items() if value}, left_out
 
 
 def _without_secrets(value: Any, at: str, left_out: list[str]) -> Any:

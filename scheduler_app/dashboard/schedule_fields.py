@@ -47,6 +47,7 @@ def of(schedule: TaskSchedule) -> Typed:
     typed["start_at"], typed["end_at"] = (_local(at, zone) for at in (schedule.start_at, schedule.end_at))
     typed["at_most"] = _text(schedule.schedule_x_times)
     typed["expires_in"] = _text(schedule.expires_in)
+    typed["labels"] = "\n".join(map(":".join, (schedule.labels or {}).items()))
     for name, value in (schedule.retry or USUAL_PAUSES).items():
         typed[f"retry.{name}"] = f"{value:g}"
     typed["window"], typed["window_unit"] = str(window // WINDOWS[unit]), unit
@@ -114,6 +115,7 @@ def body(typed: Typed, schedule: TaskSchedule | None) -> tuple[dict[str, Any], E
         "catch_up": typed.get("catch_up"),
         "catch_up_window": window,
         "expires_in": _whole(typed, "expires_in"),
+        "labels": _labels(typed),
         "pause_on_failure": "pause_on_failure" in typed,
         "retry": {name: value for key, name in PAUSES.items() if (value := _number(typed, key)) is not None} or None,
     }
@@ -143,6 +145,8 @@ def shown(errors: Errors) -> dict[str, list[str]]:
     """By the names of the form, each message once."""
     by_name: dict[str, list[str]] = {}
     pauses = errors.get("retry")
+    if isinstance(labels := errors.get("labels"), dict):
+        errors = errors | {"labels": [f"{name}: {said}" for name, all_said in labels.items() for said in all_said]}
     inner = {f"retry.{name}": at for name, at in pauses.items()} if isinstance(pauses, dict) else {}
     for name, at in (errors | inner).items():
         for message in at if isinstance(at, list) and name != "params" else []:
@@ -155,6 +159,12 @@ def _whole(typed: Typed, name: str) -> int | str | None:
     """A number, or the text that is none, for the schema to refuse."""
     text = typed.get(name, "").strip()
     return int(text) if text.isascii() and text.removeprefix("-").isdecimal() and len(text) < 19 else text[:50] or None
+
+
+def _labels(typed: Typed) -> dict[str, str] | None:
+    lines = typed.get("labels", "")[:4_000].splitlines()
+    parts = [line.partition(":") for line in lines if line.strip()]
+    return {name.strip(): value.strip() for name, _, value in parts} or None
 
 
 def _number(typed: Typed, name: str) -> float | str | None:

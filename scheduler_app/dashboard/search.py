@@ -1,4 +1,4 @@
-"""What is typed into the search: `operation:x status:error priority:0-3 schedule:7 by:key`, a number, or words."""
+"""What is typed into the search: `operation:x status:error priority:0-3 label:order:17 by:key`, a number, or words."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -9,12 +9,13 @@ from marshmallow import ValidationError
 
 from scheduler_app.config import PRIORITIES
 from scheduler_app.models import Status
-from scheduler_app.schemas.fields import MAX_ID, Time
+from scheduler_app.schemas.fields import MAX_ID, MAX_LABELS, Time, label_texts
 from scheduler_app.spelling import meant
 
 LONGEST = 500  # characters
 MOST_WORDS = 5
-TOKEN = re.compile(r'(?:([a-z]+):)?("([^"]*)"|\S+)')
+LABEL = label_texts()["inner"]
+TOKEN = re.compile(r'(?:([a-z-]+):)?("([^"]*)"|\S+)')
 
 
 @dataclass
@@ -58,7 +59,10 @@ def read(text: str) -> Search:
 def _add(search: Search, name: str, value: str) -> None:
     column, parse = NAMES[name]
     try:
-        search.conditions[column] = parse(value)
+        found = parse(value)
+        # Labels add up. All else counts as it was typed last.
+        more = column == "label"
+        search.conditions[column] = _all_labels(search.conditions.get(column, []), found) if more else found
         search.tokens.append((name, value))
     except (ValueError, ValidationError) as error:
         reason = error.messages[0] if isinstance(error, ValidationError) else str(error)
@@ -94,6 +98,22 @@ def _id(value: str) -> int:
     return int(value)
 
 
+def _label(value: str) -> list[str]:
+    return [str(LABEL.deserialize(value))]
+
+
+def _all_labels(before: list[str], found: list[str]) -> list[str]:
+    if len(before) == MAX_LABELS:
+        raise ValueError(f"at most {MAX_LABELS} labels.")
+    return before + found
+
+
+def _error_type(value: str) -> str:
+    if not 1 <= len(value) <= 200:
+        raise ValueError("1 to 200 characters.")
+    return value
+
+
 def _cause(value: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{16}", value):
         raise ValueError("16 hexadecimal digits.")
@@ -106,9 +126,13 @@ NAMES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "priority": ("priority", _priorities),
     "schedule": ("task_schedule_id", _id),
     "by": ("created_by", _text),
+    "label": ("label", _label),
+    "error": ("error_type", _error_type),
     "cause": ("cause", _cause),
     "after": ("created_after", Time().deserialize),
     "before": ("created_before", Time().deserialize),
+    "ended-after": ("finished_after", Time().deserialize),
+    "ended-before": ("finished_before", Time().deserialize),
 }
 
 
@@ -116,6 +140,8 @@ def in_words(search: Search) -> list[tuple[str, str]]:
     """Each condition as a person says it."""
     said = {"operation": "of operation", "status": "in", "priority": "at priority", "schedule": "of schedule"}
     said |= {"by": "posted by", "cause": "failed by the cause", "after": "created after", "before": "created before"}
+    said |= {"label": "with the label", "error": "whose latest failure is of type"}
+    said |= {"ended-after": "ended after", "ended-before": "ended before"}
     shown = [(said[name], value.upper() if name == "status" else value) for name, value in search.tokens]
     return shown + [("with the word", word) for word in search.words]
 

@@ -60,6 +60,9 @@ def _suggestions() -> list[str]:
         *(f"status:{status.lower()}" for status in Status),
         "priority:0-3",
         "schedule:",
+        "label:",
+        "error:",
         "by:",
         "after:",
+        "ended-after:",
     ]

@@ -92,6 +92,12 @@ def shell(text: str) -> str:
 
 
 @blp.app_template_filter()
+def quoted(value: str) -> str:
+    """A value for the search, which has spaces only between quotes."""
+    return f'"{value}"' if re.search(r"\s", value) else value
+
+
+@blp.app_template_filter()
 def ticked(text: str) -> Markup:
     """What is between backticks becomes code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 (it is escaped)

@@ -8,7 +8,7 @@ from marshmallow import ValidationError, fields, post_load, validates_schema
 from scheduler_app.config import PRIORITIES
 from scheduler_app.models import FINISHED
 from scheduler_app.schemas.base import AnswerSchema
-from scheduler_app.schemas.fields import MAX_ID, Flag, Ids, WholeNumber, one_or_more
+from scheduler_app.schemas.fields import MAX_ID, Flag, Ids, WholeNumber, label_texts, one_or_more
 from scheduler_app.schemas.tasks import CREATOR, PRIORITY, ListedTaskOut, TaskFilter, of_status
 from scheduler_app.services.bulk import COUNTED, SEARCHED, SHOWN, Chosen
 from scheduler_app.services.control import CANCELLABLE, RETRIABLE
@@ -23,6 +23,7 @@ class ManyTasks(TaskFilter):
     task_ids = Ids(MOST, metadata={"description": "Only these.", "example": [17, 18]})
     priority = one_or_more(WholeNumber(PRIORITIES[0], PRIORITIES[-1]), of=PRIORITY, description="0 to 9.")
     task_schedule_id = WholeNumber(1, MAX_ID, metadata={"description": CREATOR})
+    label = one_or_more(**label_texts())
     all = Flag(metadata={"description": "True, instead of conditions: every task that the call can be for."})
     limit = WholeNumber(1, MOST, load_default=100, metadata={"description": "How many tasks at most."})
     cursor = WholeNumber(1, MAX_ID, metadata={"description": "Where to go on: the `next_cursor` of the call before."})

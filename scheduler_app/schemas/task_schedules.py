@@ -12,12 +12,14 @@ from scheduler_app.models import CatchUp, LeftOut, Overlap
 from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
     YEAR,
+    LabelsOf,
     Number,
     RetryOf,
     Switch,
     Time,
     WholeNumber,
     expires_in_field,
+    labels_field,
     max_retries_field,
     operation_field,
     params_field,
@@ -169,6 +171,7 @@ class ScheduleFields(RuleFields):
         60, YEAR, metadata={"description": "Seconds: times missed by more are not caught up.", "example": 86_400}
     )
     expires_in = expires_in_field()
+    labels = labels_field()
     pause_on_failure = Switch(
         truthy={True}, falsy={False}, metadata={"description": "Pause when a task of it ends in ERROR."}
     )
@@ -282,6 +285,7 @@ class TaskScheduleOut(AnswerSchema):
     priority = fields.Integer(metadata={"example": 5})
     max_retries = fields.Integer(metadata={"example": 5})
     retry = RetryOf()
+    labels = LabelsOf()
     expires_in = fields.Integer(
         allow_none=True, metadata={"description": "Seconds in which a task must begin.", "example": None}
     )

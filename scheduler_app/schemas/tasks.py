@@ -12,6 +12,7 @@ from scheduler_app.models import Status
 from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
     MAX_ID,
+    LabelsOf,
     Number,
     PageQuery,
     RetryOf,
@@ -19,6 +20,8 @@ from scheduler_app.schemas.fields import (
     Time,
     check_given_once,
     expires_in_field,
+    label_texts,
+    labels_field,
     max_retries_field,
     operation_field,
     params_field,
@@ -71,6 +74,7 @@ class TaskRequest(OperationRequest):
     expires_in = expires_in_field()
     max_retries = max_retries_field(load_default=None, allow_none=True)
     retry = retry_field()
+    labels = labels_field()
 
     @validates_schema
     def check_expiry(self, data: dict[str, Any], **_: Any) -> None:
@@ -130,6 +134,11 @@ class TaskFilter(RequestSchema):
     )
     created_after = Time(metadata={"description": "Created later than this."})
     created_before = Time(metadata={"description": "Created earlier than this."})
+    error_type = fields.String(
+        validate=validate.Length(1, 200), metadata={"description": "The `type` of the latest failure's `error`."}
+    )
+    finished_after = Time(metadata={"description": "Ended later than this."})
+    finished_before = Time(metadata={"description": "Ended earlier than this."})
 
 
 class TaskQuery(PageQuery, TaskFilter):
@@ -138,6 +147,7 @@ class TaskQuery(PageQuery, TaskFilter):
     status = repeatable(**of_status(ALL_STATUSES), description="Where they are now.")
     priority = repeatable(Number(PRIORITIES[0], PRIORITIES[-1]), of=PRIORITY, description="0 to 9.")
     task_schedule_id = Number(1, MAX_ID, metadata={"description": CREATOR})
+    label = repeatable(**label_texts())
 
 
 class ErrorOut(AnswerSchema):
@@ -205,6 +215,7 @@ class TaskOut(AnswerSchema):
         allow_none=True,
         metadata={"description": "Name of the key that posted it, or its schedule.", "example": "shop"},
     )
+    labels = LabelsOf()
     started_at = Time(allow_none=True, metadata={"description": "Of the latest attempt."})
     finished_at = Time(allow_none=True)
 

@@ -78,7 +78,8 @@ def record_failure(
             "enqueued_at": None,
             "finished_at": case((Task.cancel_requested, literal(now, UTCDateTime())), else_=null()),
         }
-    values |= {"error": described, "cause": fingerprint(attempt.operation, described)}
+    values |= {"error": described, "error_type": described["type"]}
+    values |= {"cause": fingerprint(attempt.operation, described)}
     won = _finish(attempt, progress, unknown_since=None, cancel_requested=False, **values)
     if won:
         _keep(attempt, described, error, now)

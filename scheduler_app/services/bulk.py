@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Select, delete, select, union_all
 
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
-from scheduler_app.models import FINISHED, Task
-from scheduler_app.services import audit, backlog, callers, control, dispatch, history, listing, tasks
+from scheduler_app.models import FINISHED, Task, TaskLabel
+from scheduler_app.services import audit, backlog, callers, control, dispatch, history, labels, listing, tasks
 
 SEARCHED = 100_000  # tasks of one status: that takes some tenths of a second
 COUNTED = 10_000  # tasks beyond those that a call reaches
@@ -122,12 +122,18 @@ def _oldest(chosen: Chosen, status: str, last: int | None, *conditions: ColumnEl
 
 def _last_to_search(chosen: Chosen, statuses: Sequence[str]) -> int | None:
     names = chosen.conditions.keys()
-    if names & {"task_id", "task_schedule_id"} or not (names - {"status", "cause"} or callers.bounds()):
+    if names & {"task_id", "task_schedule_id"} or not (names - tasks.INDEXED or callers.bounds()):
         return None
+    if given := chosen.conditions.get("label"):
+        return _end(labels.ids(given[0]), TaskLabel.task_id, chosen.cursor or 0)
     ends = [_end_of_search(status, chosen.cursor or 0) for status in statuses]
     return min((end for end in ends if end is not None), default=None)
 
 
 def _end_of_search(status: str, cursor: int) -> int | None:
-    query = select(Task.task_id).where(Task.status == status, Task.task_id > cursor)
-    return db.session.scalar(query.order_by(Task.task_id).offset(SEARCHED - 1).limit(1))
+    return _end(select(Task.task_id).where(Task.status == status), Task.task_id, cursor)
+
+
+def _end(query: Select[Any], task_id: Any, cursor: int) -> int | None:
+    last: int | None = db.session.scalar(query.where(task_id > cursor).order_by(task_id).offset(SEARCHED - 1).limit(1))
+    return last

@@ -17,7 +17,7 @@ from scheduler_app.models import Failure, Json, Task
 
 SHORT = 1_024  # characters of JSON: longer values of these columns are left out
 COLUMNS = ("params", "result", "error", "progress")
-INNER = ("worker_id", "claims", "enqueued_at", "unknown_since")  # columns that no list shows
+INNER = ("worker_id", "claims", "enqueued_at", "unknown_since", "error_type")  # columns that no list shows
 COUNTED = 1_000  # failures of a task; more are not counted
 LATEST = 20  # failures that a single task shows
 

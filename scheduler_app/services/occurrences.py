@@ -14,7 +14,7 @@ from scheduler_app.errors import Invalid
 from scheduler_app.extensions import db
 from scheduler_app.models import ID, Status, Task, TaskSchedule, UTCDateTime
 from scheduler_app.recurrence import Rule
-from scheduler_app.services import audit, backlog, dispatch, listing, task_schedules, tasks
+from scheduler_app.services import audit, backlog, dispatch, labels, listing, task_schedules, tasks
 from scheduler_app.services.idempotency import Once
 from scheduler_app.services.listing import Listed
 
@@ -25,9 +25,9 @@ MAX_BACKFILL = 1_000  # tasks per call
 MAX_COUNTED = 10_000  # times that are counted, to know when schedule_x_times is used up
 Occurrence = tuple[TaskSchedule | Row[Any], datetime]
 
-RETURNED = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.task_schedule_id)
+RETURNED = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.task_schedule_id, Task.labels)
 CHOSEN = {"id": ID, "moment": UTCDateTime()}
-COPIED = ("operation", "params", "priority", "max_retries", "retry", "created_by")  # from the schedule to its tasks
+COPIED = ("operation", "params", "priority", "max_retries", "retry", "labels", "created_by")  # from schedule to task
 
 
 class Time(NamedTuple):
@@ -185,7 +185,11 @@ def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Ro
         (schedule.task_schedule_id, moment, *([_expiry(schedule, now)] if expiring else []))
         for schedule, moment in occurrences
     )
-    return list(db.session.execute(unless_there.returning(*RETURNED), parameters(columns, rows_given)))
+    created: list[Row[Any]] = list(
+        db.session.execute(unless_there.returning(*RETURNED), parameters(columns, rows_given))
+    )
+    labels.keep(((task.task_id, task.labels) for task in created), db.session.execute)
+    return created
 
 
 def _expiry(schedule: TaskSchedule | Row[Any], due: datetime) -> datetime | None:

@@ -17,7 +17,7 @@ from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
 from scheduler_app.services import counts, listing, tasks
 from scheduler_app.services.listing import Listed
-from scheduler_app.services.tasks import SEARCHED
+from scheduler_app.services.tasks import INDEXED, SEARCHED
 
 READ = 10_000  # tasks whose params and errors one search for words reads
 LONGEST = 4_096  # characters of params and errors that it reads; longer ones are left out
@@ -47,7 +47,7 @@ def count(conditions: dict[str, Any]) -> tuple[dict[str, int], bool]:
     """By status, up to counts.MOST each; and whether only the latest SEARCHED tasks were looked through."""
     others = {name: value for name, value in conditions.items() if name != "status"}
     last = tasks.last_to_search(others, None)
-    if last is None and not others.keys() - {"cause"}:
+    if last is None and not others.keys() - INDEXED:
         return {one: counts.capped(_filtered(others | {"status": one}, Task.task_id)) for one in Status}, False
     query = _filtered(others, Task.status)
     query = query.limit(counts.MOST) if last is None else query.where(Task.task_id >= last)

@@ -24,20 +24,22 @@ from sqlalchemy import (
 from scheduler_app.database import DIRECT, as_table, parameters
 from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
-from scheduler_app.models import Json, Status, Task
-from scheduler_app.services import audit, backlog, callers, dispatch, listing
+from scheduler_app.models import Json, Status, Task, TaskLabel
+from scheduler_app.services import audit, backlog, callers, counts, dispatch, labels, listing
 from scheduler_app.services.ends import end_with_commit
 from scheduler_app.services.idempotency import Once
 from scheduler_app.services.listing import Listed
 
+INDEXED = {"status", "cause", "error_type"}  # filters that one index fits, all together
+FEW = 10_000  # tasks that ended in a stretch of time, to be looked at one by one
 SEARCHED = 50_000  # tasks that one page looks through when no index fits its filters: that takes a few milliseconds
 
 NewTask = SimpleNamespace  # with the columns of its row
 EMPTY = dict.fromkeys(Task.__table__.c.keys())
 FIXED = {"status": Status.PENDING.value, "attempts": 0, "claims": 0, "cancel_requested": False}
 COPIED = ("operation", "priority", "max_retries", "run_at", "created_at", "created_by")
-RARE = ("retry", "expires_at")  # columns that few tasks use; a statement for tasks that use none of them does without
-JSON = ("params", "retry")  # columns that the statement gets as text
+RARE = ("retry", "expires_at", "labels")  # columns that few tasks use: the statement for the others is without them
+JSON = ("params", "retry", "labels")  # columns that the statement gets as text
 
 
 def submit(
@@ -51,9 +53,10 @@ def submit(
         return []
     callers.check_reach(request["operation"] for request in requests)
     backlog.check_room()
-    if once:
+    if once or any(request.get("labels") for request in requests):
         tasks = create(requests, now=now)
-        once.keep(tasks, now=now)
+        if once:
+            once.keep(tasks, now=now)
         db.session.commit()
     else:
         with db.engines[DIRECT].begin() as connection:
@@ -63,8 +66,10 @@ def submit(
 
 
 def create(requests: Sequence[dict[str, Any]], *, now: datetime) -> list[NewTask]:
-    """Inserts the rows in one statement; the caller commits, then publishes."""
-    return _insert(requests, now, db.session.execute)
+    """Inserts the rows; the caller commits, then publishes."""
+    tasks = _insert(requests, now, db.session.execute)
+    labels.keep(((task.task_id, task.labels) for task in tasks), db.session.execute)
+    return tasks
 
 
 def _insert(requests: Sequence[dict[str, Any]], now: datetime, execute: Callable[..., Any]) -> list[NewTask]:
@@ -122,35 +127,52 @@ def find(filters: dict[str, Any], *, limit: int, cursor: int | None = None) -> t
     When no index fits the filters, it looks through at most SEARCHED tasks. So a page may be short, or even empty, and
     still have a next one.
     """
-    last = last_to_search(filters, cursor)
-    found = [_newest(filters | status, cursor, last, limit + 1) for status in _each_status(filters)]
+    few = _few_ended(filters)
+    last = None if few else last_to_search(filters, cursor)
+    found = [_newest(filters | status, cursor, last, limit + 1, few) for status in _each_status(filters)]
     tasks = listing.read(Task.task_id.in_(union_all(*found)), order=Task.task_id.desc(), limit=limit + 1)
     return tasks[:limit], tasks[limit - 1].task_id if len(tasks) > limit else last
 
 
 def _each_status(filters: dict[str, Any]) -> list[dict[str, str]]:
     """One query per status, because the index then gives the newest tasks without a sort."""
-    statuses = filters.get("status") or (Status if "cause" in filters else ())
+    statuses = filters.get("status") or (Status if filters.keys() & {"cause", "error_type"} else ())
     return [{"status": status} for status in statuses] or [{}]
 
 
-def _newest(filters: dict[str, Any], cursor: int | None, last: int | None, limit: int) -> Select[Any]:
+def _newest(filters: dict[str, Any], cursor: int | None, last: int | None, limit: int, few: bool) -> Select[Any]:
     query = filtered(select(Task.task_id), filters)
     if cursor is not None:
         query = query.where(Task.task_id < cursor)
     if last is not None:
         query = query.where(Task.task_id >= last)
+    task_id: Any = Task.task_id
+    if few:  # all of them are found first: PostgreSQL would look for them among the newest tasks
+        task_id = query.cte().prefix_with("MATERIALIZED").c.task_id
+        query = select(task_id)
     # SQLite takes an order inside a union only in a subquery.
-    return select(query.order_by(Task.task_id.desc()).limit(limit).subquery().c.task_id)
+    return select(query.order_by(task_id.desc()).limit(limit).subquery().c.task_id)
 
 
 def last_to_search(filters: dict[str, Any], cursor: int | None) -> int | None:
-    if "task_schedule_id" in filters or not (filters.keys() - {"status", "cause"} or callers.bounds()):
+    if "task_schedule_id" in filters or not (filters.keys() - INDEXED or callers.bounds()):
         return None
-    query = select(Task.task_id).where(Task.task_id < cursor) if cursor else select(Task.task_id)
-    if len(statuses := filters.get("status", ())) == 1:
+    task_id: Any = TaskLabel.task_id if "label" in filters else Task.task_id
+    query = labels.ids(filters["label"][0]) if "label" in filters else select(task_id)
+    if "label" not in filters and len(statuses := filters.get("status", ())) == 1:
         query = query.where(Task.status == statuses[0])
-    return db.session.scalar(query.order_by(Task.task_id.desc()).offset(SEARCHED - 1).limit(1))
+    query = query.where(task_id < cursor) if cursor else query
+    last: int | None = db.session.scalar(query.order_by(task_id.desc()).offset(SEARCHED - 1).limit(1))
+    return last
+
+
+def _few_ended(filters: dict[str, Any]) -> bool:
+    """Whether few tasks ended in the time that the filters ask for. SQLite would not use its index: it is not asked."""
+    ended: dict[str, Any] = {name: filters[name] for name in ("finished_after", "finished_before") if name in filters}
+    if not ended or "label" in filters or db.engine.dialect.name == "sqlite":
+        return False
+    some = filtered(select(Task.finished_at).where(Task.finished_at.is_not(None)), ended)
+    return counts.capped(some, limit=FEW + 1) <= FEW
 
 
 def remove(task_id: int, *, now: datetime) -> None:
@@ -166,15 +188,20 @@ def remove(task_id: int, *, now: datetime) -> None:
 
 
 def filtered(query: Select[Any], filters: dict[str, Any]) -> Select[Any]:
-    """Adds one condition per column, with one value or a list of them; also `created_after` and `created_before`.
+    """Adds one condition per column, with one value or a list of them; also `created_after`, `created_before`,
+    `finished_after` and `finished_before`, and `label`, a list of `name:value`.
 
     Only what the caller reaches is found.
     """
     conditions = {
         "created_after": lambda value: Task.created_at > value,
         "created_before": lambda value: Task.created_at < value,
+        "finished_after": lambda value: Task.finished_at > value,
+        "finished_before": lambda value: Task.finished_at < value,
     }
-    for name, value in filters.items():
+    query = labels.having(query, filters.get("label", ()))
+    for name in filters.keys() - {"label"}:
+        value = filters[name]
         query = query.where(conditions[name](value) if name in conditions else _is(getattr(Task, name), value))
     return query.where(*callers.within_reach(Task.operation))
 
