@@ -71,7 +71,7 @@ class Executor:
     def _outcome(self, task: RunningTask) -> bool:
         """Runs the operation and records the outcome. Returns False when the task has moved on without this attempt."""
         try:
-            result = _perform(task)
+            result = perform(task)
         except BaseException as error:  # whatever an operation raises, sys.exit() too, is its own failure
             return self._record_failure(task, error)
         try:
@@ -162,13 +162,13 @@ def _can_be_stored(error: SQLAlchemyError) -> bool:
     return not failures.is_of_the_data(error)
 
 
-def _perform(task: RunningTask) -> str:
-    """The result as JSON."""
+def perform(task: RunningTask, *, time_limit: float | None = None) -> str:
+    """The result as JSON. The operation's own time limit counts where none is given."""
     operation = lookup(task.record.operation)
     if operation is None:
         raise UnknownOperation(f"No operation {task.record.operation!r} on this worker.")
     arguments = _arguments(operation, task.record.params)
-    return _dumped(task.call.run(lambda: operation.function(**arguments), limit=operation.time_limit))
+    return _dumped(task.call.run(lambda: operation.function(**arguments), limit=time_limit or operation.time_limit))
 
 
 def _arguments(operation: Operation, params: dict[str, Any]) -> dict[str, Any]:

@@ -140,3 +140,9 @@ def report(seconds: float) -> None:
     current_task.progress(50, "half")
     threading.Event().wait(seconds)
     current_task.progress(100, "all")
+
+
+@operation("trial.who", params=Nothing)
+def who() -> list[int]:
+    "Says which task and which attempt it is."
+    return [current_task.task_id, current_task.attempt]
