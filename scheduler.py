@@ -29,7 +29,7 @@ Duty = Callable[..., int]  # takes `now`, does a part of the due work and return
 
 def main() -> None:
     settings = Settings.load()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format, process="scheduler")
     app = create_app(settings)
     scheduler = BlockingScheduler(timezone=UTC)
     all_duties = duties(settings.scan_interval)
@@ -46,7 +46,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: scheduler.shutdown())
     ClockWatch(scheduler, interval=min(interval for _, interval in all_duties) / 2).start()
-    log.info("scheduler ready")
+    logs.announce("scheduler ready", logger=log.name)
     scheduler.start()
     with app.app_context(), suppress(SQLAlchemyError):
         schedulers.leave()

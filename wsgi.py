@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
             return 2
         if settings.web_processes > 1:
             return share(listening)
-    print(server.READY, file=sys.stderr, flush=True)
+    logs.announce(server.READY, logger="wsgi")
     server.serve(app, listening, max_body=MAX_BODY)
     return 0
 
@@ -36,11 +36,11 @@ def share(listening: socket.socket) -> int:
     command, files = (sys.executable, __file__, str(listening.fileno())), (listening.fileno(),)
     names = [f"web-{n + 1}" for n in range(settings.web_processes)]
     services = [Service(name, command, server.READY, grace=15, files=files) for name in names]
-    supervisor = Supervisor(environment())
+    supervisor = Supervisor(environment(), as_json=settings.log_format == "json")
 
     async def start() -> None:
         await supervisor.start(*services)
-        print(server.READY, file=sys.stderr, flush=True)
+        logs.announce(server.READY, logger="wsgi")
 
     try:
         asyncio.run(supervisor.supervise(start()))
@@ -52,7 +52,7 @@ def share(listening: socket.socket) -> int:
 
 try:
     settings = Settings.load()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format, process="web")
     app = create_app(settings)
 except SettingsError as error:
     print(error, file=sys.stderr)

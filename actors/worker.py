@@ -14,11 +14,11 @@ from scheduler_app.worker.status_writer import Message, StatusWriter
 
 log = logging.getLogger(__name__)
 settings = Settings.load()
-logs.configure(settings.log_level)
 app = create_app(settings, worker=True)
 broker: WorkerBroker = app.extensions["backbeat.broker"]
 ends = broker.ends
 worker_id = broker.broker_id  # in the table of workers as in Redis
+logs.configure(settings.log_level, settings.log_format, process="worker", worker=worker_id)
 
 
 def run(task_id: int, claims: int) -> None:
@@ -28,7 +28,7 @@ def run(task_id: int, claims: int) -> None:
         raise
     except Exception:
         # An acknowledged message is gone for good. A message that comes again does nothing if the status was written.
-        log.exception("task %d: message %d is given back", task_id, claims)
+        log.exception("task %d: message %d is given back", task_id, claims, extra={"task_id": task_id})
         executor.stopping.wait(1)  # it may come back at once
         raise GiveBack from None
 

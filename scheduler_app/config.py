@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError
 PRIORITIES = range(10)  # 0 is the most urgent
 PREFIX = "BACKBEAT_"
 LOG_LEVELS = ("debug", "info", "warning")
+LOG_FORMATS = ("text", "json")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -92,10 +93,13 @@ def _weights(value: str) -> tuple[float, ...]:
     return weights
 
 
-def _log_level(value: str) -> str:
-    if value not in LOG_LEVELS:
-        raise ValueError(f"one of {', '.join(LOG_LEVELS)}")
-    return value
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"one of {', '.join(allowed)}")
+        return value
+
+    return parse
 
 
 def _reachable(value: str) -> tuple[IPv4Network | IPv6Network | str, ...]:
@@ -199,7 +203,16 @@ class Settings:
         "proxies before the web process whose `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` are believed",
     )
     log_level: str = _setting(
-        "BACKBEAT_LOG_LEVEL", "info", _log_level, "`debug`, `info` or `warning`: what the processes write to their log"
+        "BACKBEAT_LOG_LEVEL",
+        "info",
+        _one_of(*LOG_LEVELS),
+        "`debug`, `info` or `warning`: what the processes write to their log",
+    )
+    log_format: str = _setting(
+        "BACKBEAT_LOG_FORMAT",
+        "text",
+        _one_of(*LOG_FORMATS),
+        "`text` or `json`: the form of a line in the log",
     )
     http_allow: tuple[IPv4Network | IPv6Network | str, ...] = _setting(
         "BACKBEAT_HTTP_ALLOW",

@@ -59,6 +59,10 @@ class CurrentTask(Protocol):
     def task_id(self) -> int: ...
 
     @property
+    def operation(self) -> str:
+        """Its name."""
+
+    @property
     def attempt(self) -> int:
         """1 for the first."""
 

@@ -84,7 +84,8 @@ async def serve(settings: Settings, lock: int, listening: int, valkey_socket: Pa
     embedded = not environ.get("REDIS_URL")
     if embedded:
         environ["REDIS_URL"] = f"unix://{quote(str(valkey_socket))}"
-    supervisor = Supervisor(environ, inherited=(lock,), verbose=settings.log_level == "debug")
+    verbose, as_json = settings.log_level == "debug", settings.log_format == "json"
+    supervisor = Supervisor(environ, inherited=(lock,), verbose=verbose, as_json=as_json)
 
     async def start() -> None:
         if embedded:

@@ -51,6 +51,7 @@ BAD = {
     "BACKBEAT_STOP_TIMEOUT": ["0", "3601", "1m"],
     "BACKBEAT_SCAN_INTERVAL": ["0", "0.09", "61", "nan", "inf", "soon"],
     "BACKBEAT_LOG_LEVEL": ["loud", "INFO"],
+    "BACKBEAT_LOG_FORMAT": ["xml", "JSON"],
     "BACKBEAT_RETENTION_DAYS": ["0", "36501", "forever"],
     "BACKBEAT_AUDIT_DAYS": ["0", "36501", "forever"],
     "BACKBEAT_MAX_WAITING": ["0", "1000000000", "1e6", "many"],

@@ -1,4 +1,4 @@
-"""What people post reaches no log, whatever goes wrong with the database."""
+"""One line for each event, in the same form everywhere. What people post reaches no log, whatever goes wrong."""
 
 import json
 import re
@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import urllib3
 
+from scheduler_app.supervisor.child import Log
 from tests.support.processes import eventually
 from tests.support.servers import Postgres, Valkey
 from tests.support.system import System
@@ -83,15 +84,16 @@ def void(_: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("database", "breakages"),
-    [("on_sqlite", ON_SQLITE), ("on_postgresql", ON_POSTGRESQL)],
+    ("database", "breakages", "form"),
+    [("on_sqlite", ON_SQLITE, "json"), ("on_postgresql", ON_POSTGRESQL, "text")],
     ids=["sqlite", "postgresql"],
 )
 def test_nothing_that_was_posted_is_logged_when_the_database_fails(
-    database: str, breakages: dict[str, tuple[str, str]], valkey: Valkey, request: pytest.FixtureRequest
+    database: str, breakages: dict[str, tuple[str, str]], form: str, valkey: Valkey, request: pytest.FixtureRequest
 ) -> None:
     url, run = request.getfixturevalue(database)
     environ = {"DATABASE_URL": url, "REDIS_URL": valkey.url, "BACKBEAT_SCAN_INTERVAL": "0.2"}
+    environ |= {"BACKBEAT_LOG_FORMAT": form}
     with System(environ | {"BACKBEAT_HTTP_ALLOW": "local"}) as system:
         for harm, mend in breakages.values():
             before = troubles(system)
@@ -136,3 +138,57 @@ def post_all(system: System) -> list[int]:
     ]
     assert not any(MARKER.encode() in answer.data for answer in answers if answer.status >= 500)
     return [answer.status for answer in answers]
+
+
+@pytest.fixture
+def events(shop: Callable[..., System], tmp_path: Path) -> Callable[[str], list[str]]:
+    """The lines of web, worker and scheduler in this form, after two tasks: one that logs, and one that fails."""
+
+    def events(form: str) -> list[str]:
+        settings = {"BACKBEAT_OPERATIONS": "tests.support.trial_operations,actors", "BACKBEAT_LOG_FORMAT": form}
+        with shop(tmp_path, **settings) as system:
+            tasks = [
+                system.call("POST", "/tasks/?wait=15", {"operation": name, "max_retries": 0})
+                for name in ("trial.log", "trial.give_up")
+            ]
+            assert [task["status"] for task in tasks] == ["SUCCESS", "ERROR"]
+            eventually(lambda: "gave up" in output(system))
+            lines = output(system).splitlines()
+        return [line for line in lines if not line.startswith("[")]  # of the main process of dramatiq
+
+    return events
+
+
+def test_every_line_is_an_object_that_says_where_it_comes_from(events: Callable[[str], list[str]]) -> None:
+    found = [json.loads(line) for line in events("json")]
+    assert {event["process"] for event in found} == {"web", "worker", "scheduler"}
+    for event in found:
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["time"])
+        assert event["level"] in ("info", "warning")
+        assert event["pid"] > 0
+        assert ("worker" in event) == (event["process"] == "worker")
+    [said] = [event for event in found if event["logger"] == "trial"]
+    assert (said["task_id"], said["operation"], said["attempt"]) == (1, "trial.log", 1)
+    assert said["message"] == "first line\nsecond line"
+    assert said["traceback"].startswith("Traceback (most recent call last):\n")
+    [failed] = [event for event in found if "gave up" in event["message"]]
+    assert (failed["task_id"], failed["operation"], failed["attempt"]) == (2, "trial.give_up", 1)
+
+
+def test_a_line_of_text_has_the_same(events: Callable[[str], list[str]]) -> None:
+    lines = events("text")
+    [said] = [line for line in lines if " trial: " in line]
+    where = r"\(task_id 1, operation trial\.log, attempt 1, worker [0-9a-f-]{36}\)"
+    assert re.fullmatch(rf"20\S+Z WARNING worker trial: first line\\nsecond line {where}", said)
+    assert lines[lines.index(said) + 1] == "Traceback (most recent call last):"
+    for process, ready in (("web", "wsgi: web process ready"), ("scheduler", "scheduler: scheduler ready")):
+        assert [line for line in lines if re.fullmatch(rf"20\S+Z INFO {process} {ready}", line)]
+
+
+def test_what_others_write_becomes_an_object_and_an_object_stays_one(capfd: pytest.CaptureFixture[str]) -> None:
+    log = Log(as_json=True)
+    log.write("valkey", "out of memory")
+    log.write("web", '{"message": "x"}')
+    ours, theirs = capfd.readouterr().out.splitlines()
+    assert json.loads(ours).items() >= {"process": "valkey", "message": "out of memory"}.items()
+    assert theirs == '{"message": "x"}'

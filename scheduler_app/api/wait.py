@@ -89,7 +89,7 @@ def then_wait(view: Callable[..., Any]) -> Callable[..., Any]:
             task = tasks.get(task_id)
         except (TaskNotFound, Unavailable, SQLAlchemyError) as error:
             # The task was accepted, and the answer must say so.
-            log.warning("task %d: posted, and cannot be read: %s", task_id, error)
+            log.warning("task %d: posted, and cannot be read: %s", task_id, error, extra={"task_id": task_id})
             return answer
         return task, HTTPStatus.OK if task.finished_at else HTTPStatus.ACCEPTED, headers
 

@@ -11,15 +11,24 @@ __all__ = ["Service", "StartError", "Supervisor"]
 
 
 class Supervisor:
-    def __init__(self, environ: Mapping[str, str], *, inherited: tuple[int, ...] = (), verbose: bool = False) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        inherited: tuple[int, ...] = (),
+        verbose: bool = False,
+        as_json: bool = False,
+    ) -> None:
         """`inherited` are open files that every child holds as long as it lives.
+
+        `as_json` makes each line of the log an object. What a child writes as one stays as it is.
 
         Unless `verbose` is set, the early output of a child is shown only when the child does not become ready.
         """
         self.environ = environ
         self.inherited = inherited
         self.verbose = verbose
-        self.log = Log()
+        self.log = Log(as_json=as_json)
         self.stages: list[list[Child]] = []
         self.stopping = False
 

@@ -1,6 +1,7 @@
 """Starts one child process, keeps it running and stops it. Its output goes to the common log."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -8,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 GUARD = Path(__file__).with_name("guard.py")
@@ -37,18 +39,30 @@ class Service:
 class Log:
     """Lines with their process's name, on standard output."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
         self.colours: dict[str, int] = {}
         self.coloured = os.isatty(1)
 
     def write(self, name: str, line: str) -> None:
+        text = _as_object(name, line) if self.as_json else self._with_prefix(name, line)
+        # A reader that is gone (`| tee` gets Ctrl-C too) must not keep the children from stopping in order.
+        with suppress(OSError):
+            os.write(1, f"{text}\n".encode(errors="replace"))
+
+    def _with_prefix(self, name: str, line: str) -> str:
         prefix = f"{name:<9} |"
         if self.coloured:
             colour = self.colours.setdefault(name, COLOURS[len(self.colours) % len(COLOURS)])
             prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
-        # A reader that is gone (`| tee` gets Ctrl-C too) must not keep the children from stopping in order.
-        with suppress(OSError):
-            os.write(1, f"{prefix} {line}\n".encode(errors="replace"))
+        return f"{prefix} {line}"
+
+
+def _as_object(name: str, line: str) -> str:
+    if line.startswith("{"):
+        return line
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"time": now, "level": "info", "process": name, "message": line})
 
 
 class Child:

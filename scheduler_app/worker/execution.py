@@ -48,7 +48,7 @@ class Executor:
         try:
             attempt = self._claim(message)
             if attempt is None:
-                log.info("task %d: message %d is out of date", *message)
+                log.info("task %d: message %d is out of date", *message, extra={"task_id": message[0]})
                 return
             with registered(attempt) as task:
                 expect_no_more(message)

@@ -19,6 +19,7 @@ class RunningTask:
     def __init__(self, attempt: Attempt) -> None:
         self.record = attempt
         self.task_id = attempt.task_id
+        self.operation = attempt.operation
         self.attempt = attempt.number
         self.cancelled = False
         self._asked_at = 0.0

@@ -1,5 +1,6 @@
 """Operations that go wrong, or take their time, on purpose."""
 
+import logging
 import sys
 import threading
 import time
@@ -146,3 +147,12 @@ def report(seconds: float) -> None:
 def who() -> list[int]:
     "Says which task and which attempt it is."
     return [current_task.task_id, current_task.attempt]
+
+
+@operation("trial.log", params=Nothing)
+def log() -> None:
+    "Logs a message of two lines, and an error."
+    try:
+        raise ValueError("as an example")
+    except ValueError:
+        logging.getLogger("trial").warning("first line\nsecond line", exc_info=True)
