@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flask import Flask
-from sqlalchemy import String, case, cast, event, insert, literal, select
+from sqlalchemy import String, case, cast, event, func, insert, literal, select
 from sqlalchemy.engine import Connection
 
 from benchmarks import ours
@@ -70,17 +70,18 @@ def load(count: int) -> None:
             created_at=created,
             finished_at=created,
         )
-    label_all()
+        label_newest(count // PARTS)
     ours.insert_tasks(count // 1000, priority=N % 10)
     ours.publish_all()
     ours.vacuum()
 
 
-def label_all() -> None:
-    """Each task has four: one of its own, one of 1,000 tasks, one of half of them, and one that all have."""
+def label_newest(count: int) -> None:
+    """Each has four labels: one of its own, one of 1,000 tasks, one of half of them, and one that all have."""
+    newest = db.session.scalar(select(func.max(Task.task_id))) or 0
     values = {"order": Task.task_id, "batch": Task.task_id % 1_000, "half": Task.task_id % 2, "all": literal("yes")}
     for name, value in values.items():
-        rows = select(Task.task_id, literal(name), cast(value, String))
+        rows = select(Task.task_id, literal(name), cast(value, String)).where(Task.task_id > newest - count)
         db.session.execute(insert(TaskLabel).from_select(["task_id", "name", "value"], rows))
     db.session.commit()
 

@@ -84,6 +84,7 @@ WAITING = (Status.PENDING, Status.RETRYING)
 NOT_DONE = text("status IN ('STARTED', 'RETRYING', 'ERROR')")
 FAILED = text("status = 'ERROR'")
 CAUSED = text("cause IS NOT NULL")
+HELD = text("unique_key IS NOT NULL")
 TYPED = text("error_type IS NOT NULL")
 ENDED = text("finished_at IS NOT NULL")
 UNFINISHED = text("finished_at IS NULL AND task_schedule_id IS NOT NULL")
@@ -125,6 +126,8 @@ class Task(Base):
     scheduled_for: Mapped[datetime | None] = mapped_column(UTCDateTime)  # the schedule's time for which it was created
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     created_by: Mapped[str | None] = mapped_column(String(64))  # name of the key; of its schedule's, if one created it
+    unique: Mapped[dict[str, Any] | None] = mapped_column(Json)  # {key, until}, see services/unique.py
+    unique_key: Mapped[str | None] = mapped_column(String(265))  # operation and key, while it keeps others out
     labels: Mapped[dict[str, str] | None] = mapped_column(Json)  # by which it is found, see TaskLabel
     started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # of the latest attempt
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
@@ -141,6 +144,7 @@ class Task(Base):
         Index("ix_task_cause", "cause", "status", "task_id", sqlite_where=CAUSED, postgresql_where=CAUSED),
         Index("ix_task_error_type", "error_type", "status", "task_id", sqlite_where=TYPED, postgresql_where=TYPED),
         Index("ix_task_unsent", "priority", "run_at", sqlite_where=UNSENT, postgresql_where=UNSENT),
+        Index("uq_task_unique_key", "unique_key", unique=True, sqlite_where=HELD, postgresql_where=HELD),
         Index("ix_task_expiring", "expires_at", sqlite_where=EXPIRING, postgresql_where=EXPIRING),
         {"sqlite_autoincrement": True},  # a deleted task's id must not come again: a message may still name it
     )

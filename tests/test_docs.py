@@ -249,6 +249,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"numbers of {calculate.MAX_DIGITS} digits",
         "body that `http_request` sends or keeps": f"{http_request.MAX_CONTENT:,} bytes",
         "retries of a task": str(operations.MAX_RETRIES),
+        "key of `unique`": "200 characters",
         "labels of a task": f"{MAX_LABELS}, a name of 32 characters and a value of {MAX_LABEL} each",
     }
 

@@ -113,6 +113,16 @@ def test_idempotency_sh_creates_one_task(
     assert (other["code"], list(other["errors"]["headers"])) == (422, ["Idempotency-Key"])
 
 
+def test_unique_sh_has_one_task_which_runs_as_it_was_posted_last(
+    backbeat: System, answers: Callable[..., list[Any]], runs: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    first, kept, replaced = answers("unique.sh")
+    assert kept == first
+    assert "HTTP/1.1 200" in runs["unique.sh"].stdout
+    assert replaced["task_id"] == first["task_id"]
+    assert backbeat.finished(first["task_id"])["result"] == 85
+
+
 def test_rules_sh_shows_the_times_of_each_kind_of_rule(answers: Callable[..., list[Any]]) -> None:
     shown = [[moment["local"] for moment in times] for times in answers("rules.sh")]
     interval, working_days, gap, last_friday, second_monday = shown

@@ -76,7 +76,7 @@ def test_every_call_has_a_name_of_its_own_and_a_description(spec: dict[str, Any]
 
 
 def test_every_field_of_an_answer_is_required_but_those_that_may_be_missing(spec: dict[str, Any]) -> None:
-    optional = {"BatchOut": {"errors"}, "Problem": {"errors"}}
+    optional = {"BatchOut": {"errors", "existing"}, "Problem": {"errors"}}
     optional["ManyTasksOut"] = {"tasks"}
     optional["WaitingForOut"] = {
         "operation",

@@ -26,6 +26,7 @@ PENDING: Example = {
     "created_at": "2030-07-01T04:30:00Z",
     "created_by": "shop",
     "labels": {"order": "17"},
+    "unique": None,
     "started_at": None,
     "finished_at": None,
 }
@@ -35,6 +36,11 @@ SUCCESS = PENDING | {
     "attempts": 1,
     "started_at": "2030-07-01T04:30:00.020000Z",
     "finished_at": "2030-07-01T04:30:00.024000Z",
+}
+MET = PENDING | {"unique": {"key": "report-17", "until": "finished"}}
+THERE = {
+    "ended": {"summary": "a task that has ended while the request waited", "value": SUCCESS},
+    "met": {"summary": "the task that has the key of `unique`", "value": MET},
 }
 CANCELLED = PENDING | {"status": "CANCELLED", "finished_at": "2030-07-01T04:31:00Z"}
 LATER = PENDING | {"priority": 0, "run_at": "2030-07-01T12:00:00Z"}

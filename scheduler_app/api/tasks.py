@@ -1,6 +1,7 @@
 """/tasks/"""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from flask import request, url_for
@@ -27,6 +28,7 @@ from scheduler_app.schemas.tasks import (
     TaskRequest,
 )
 from scheduler_app.services import callers, control, listing, tasks, waiting
+from scheduler_app.services.unique import Refusal
 
 MAX_BATCH = 1_000
 MAX_ERRORS = 262_144  # characters of JSON that a batch reports in all: it is kept to be repeated
@@ -53,18 +55,24 @@ LIST_OF_REQUESTS = {
 @blp.doc(parameters=[PARAMETER])
 @blp.response(202, TaskOut, example=answers.PENDING, headers=LOCATION | HEADER)
 @blp.alt_response(
-    200, schema=TaskOut, example=answers.SUCCESS, headers=LOCATION, description="It has ended while you waited."
+    200,
+    schema=TaskOut,
+    examples=answers.THERE,
+    headers=LOCATION,
+    description="It has ended while you waited, or it was there already and has the key of `unique`.",
 )
+@blp.alt_response(409, description="The task that has the key of `unique` has begun, and cannot be replaced.")
 @then_wait
 @idempotent
-def submit_task(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, str]]:
+def submit_task(body: dict[str, Any], once: MakeOnce) -> tuple[Any, int, dict[str, str]]:
     """Post a task
 
     When the answer comes, the task is committed. It runs as soon as it is due and a worker is free. With `wait` the
-    answer comes when the task has ended, or shows its state after so many seconds.
+    answer comes when the task has ended, or shows its state after so many seconds. With `unique` it may be a task that
+    was there already: then the answer is 200.
     """
     [task] = tasks.submit([body], now=clock(), once=once(_answer))
-    return task, _location(task)
+    return task, _status(task), _location(task)
 
 
 @blp.route("/batch-request/", methods=["POST"])
@@ -72,24 +80,25 @@ def submit_task(body: dict[str, Any], once: MakeOnce) -> tuple[Any, dict[str, st
 @blp.doc(requestBody=LIST_OF_REQUESTS, parameters=[PARAMETER])
 @blp.arguments(BatchQuery, location="query")
 @blp.response(202, BatchOut, example=answers.BATCH)
+@blp.alt_response(409, description="With `atomic`: a task that has a key of `unique` has begun.")
 @blp.alt_response(422, description="No task is valid, or `atomic` is set and one is not valid. Nothing was created.")
 @idempotent
 def submit_tasks(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
     """Post up to 1,000 tasks
 
     The valid tasks are created in one transaction, and the others are reported. With `atomic`, all are created or none.
+    A task in the answer may have been there before, see `existing`.
     """
     valid, errors = _load_batch(read_json(request))
     if errors and (query["atomic"] or not valid):
-        raise Invalid("Nothing was created.", {"json": {error["index"]: error["errors"] for error in errors}})
-    refused = {"errors": errors} if errors else {}
+        raise _nothing(errors)
+    partly = not query["atomic"]
 
     def answer(created: Any) -> dict[str, Any]:
-        listed = [listing.brief(task) for task in created]
-        return {"body": BatchOut().dump({"tasks": listed} | refused), "status": 202, "headers": {}}
+        return {"body": BatchOut().dump(_told(created, valid, errors)), "status": 202, "headers": {}}
 
-    created = tasks.submit(valid, now=clock(), once=once(answer))
-    return {"tasks": [listing.brief(task) for task in created]} | refused
+    created = tasks.submit([*valid.values()], now=clock(), once=once(answer), partly=partly)
+    return _told(created, valid, errors)
 
 
 @blp.route("/", methods=["GET"])
@@ -171,7 +180,7 @@ def cancel_task(task_id: int) -> Any:
 @blp.route("/<id:task_id>/retry/", methods=["POST"])
 @needs(Scope.WRITE)
 @blp.response(202, TaskOut, example=answers.PENDING)
-@blp.alt_response(409, description="It is not in ERROR, CANCELLED or EXPIRED.")
+@blp.alt_response(409, description="It is not in ERROR, CANCELLED or EXPIRED, or another task has its `unique` key.")
 def retry_task(task_id: int) -> Any:
     """Run a task in ERROR, CANCELLED or EXPIRED again
 
@@ -182,23 +191,45 @@ def retry_task(task_id: int) -> Any:
 
 
 def _answer(created: Any) -> dict[str, Any]:
-    return {"body": TaskOut().dump(created[0]), "status": 202, "headers": _location(created[0])}
+    return {"body": TaskOut().dump(created[0]), "status": _status(created[0]), "headers": _location(created[0])}
+
+
+def _status(task: Any) -> int:
+    return 200 if task.met else 202
 
 
 def _location(task: Any) -> dict[str, str]:
     return {"Location": url_for("tasks.get_task", task_id=task.task_id)}
 
 
-def _load_batch(items: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _nothing(errors: list[dict[str, Any]]) -> Invalid:
+    return Invalid("Nothing was created.", {"json": {error["index"]: error["errors"] for error in errors}})
+
+
+def _told(created: Any, places: Iterable[int], errors: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a batch answers; `places` are those of the created tasks in the batch."""
+    refusals = [
+        {"index": place, "errors": {"unique": [one.message]}}
+        for place, one in zip(places, created, strict=True)
+        if isinstance(one, Refusal)
+    ]
+    found = [task for task in created if not isinstance(task, Refusal)]
+    existing = sorted({task.task_id for task in found if task.met})
+    told = {"errors": sorted(errors + refusals, key=lambda one: one["index"]), "existing": existing}
+    return {"tasks": listing.briefly(found)} | {name: some for name, some in told.items() if some}
+
+
+def _load_batch(items: Any) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
+    """The valid tasks by their place, and the errors of the others."""
     if items is core.missing or not isinstance(items, list):
         raise Invalid("A batch is a list of tasks.", {"json": ["Not a list."]})
     if len(items) > MAX_BATCH:
         raise Invalid("A batch is too long.", {"json": [f"At most {MAX_BATCH} tasks, not {len(items)}."]})
-    schema, valid, errors = TaskRequest(), [], []
+    schema, valid, errors = TaskRequest(), {}, []
     left = MAX_ERRORS
     for index, item in enumerate(items):
         try:
-            valid.append(_reached(schema.load(item)))
+            valid[index] = _reached(schema.load(item))
         except ValidationError as error:
             left -= len(json.dumps(error.messages))
             errors.append({"index": index, "errors": error.messages if left >= 0 else NOT_SHOWN})

@@ -83,7 +83,7 @@ def then_wait(view: Callable[..., Any]) -> Callable[..., Any]:
         answer = view(*args, **kwargs)
         if not query["wait"]:
             return answer
-        task_id, headers = _posted(answer)
+        task_id, status, headers = _posted(answer)
         try:
             headers = headers | wait(task_id, query["wait"])
             task = tasks.get(task_id)
@@ -91,15 +91,15 @@ def then_wait(view: Callable[..., Any]) -> Callable[..., Any]:
             # The task was accepted, and the answer must say so.
             log.warning("task %d: posted, and cannot be read: %s", task_id, error, extra={"task_id": task_id})
             return answer
-        return task, HTTPStatus.OK if task.finished_at else HTTPStatus.ACCEPTED, headers
+        return task, HTTPStatus.OK if task.finished_at else status, headers
 
     return wrapper
 
 
-def _posted(answer: Any) -> tuple[int, dict[str, str]]:
-    """The task of an answer, and the answer's headers."""
+def _posted(answer: Any) -> tuple[int, int, dict[str, str]]:
+    """The task of an answer, and the answer's status and headers."""
     if isinstance(answer, Response):
         names = ("Location", "Idempotent-Replayed")
-        return answer.get_json()["task_id"], {name: answer.headers[name] for name in names}
-    task, headers = answer
-    return task.task_id, headers
+        return answer.get_json()["task_id"], answer.status_code, {name: answer.headers[name] for name in names}
+    task, status, headers = answer
+    return task.task_id, status, headers

@@ -27,6 +27,7 @@ class Deed(NamedTuple):
 TASK, SCHEDULE, PRIORITY = ("task", "task_id"), ("schedule", "task_schedule_id"), ("priority", "priority")
 DEEDS = {
     "Tasks": {
+        "task.replace": Deed("replaced the parameters of task", *TASK),
         "task.cancel": Deed("cancelled task", *TASK),
         "task.retry": Deed("retried task", *TASK),
         "task.change": Deed("changed task", *TASK),

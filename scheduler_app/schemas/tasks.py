@@ -12,6 +12,7 @@ from scheduler_app.models import Status
 from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
     MAX_ID,
+    YEAR,
     LabelsOf,
     Number,
     PageQuery,
@@ -29,6 +30,7 @@ from scheduler_app.schemas.fields import (
     repeatable,
     retry_field,
 )
+from scheduler_app.services import unique
 from scheduler_app.services.listing import COLUMNS, COUNTED, LATEST, SHORT
 from scheduler_app.services.waiting import WaitingFor
 
@@ -55,6 +57,62 @@ def expires_at_field() -> Time:
     return Time(allow_none=True, metadata={"description": description, "example": "2030-01-31T13:00:00Z"})
 
 
+class Until(fields.Field[Any]):
+    """One of services.unique.Until, or a number of seconds."""
+
+    allowed = (
+        f"Must be {', '.join(repr(one.value) for one in unique.Until)} or a whole number of seconds from 1 to {YEAR}."
+    )
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str | int:
+        if isinstance(value, str) and value in list(unique.Until):
+            return value
+        if type(value) in (int, float) and value == int(value) and 1 <= value <= YEAR:
+            return int(value)
+        raise ValidationError(self.allowed)
+
+
+UNIQUE_KEY = r"[^\u0000-\u001f\u007f]{1,200}"
+UNTIL: list[dict[str, Any]] = [
+    {"type": "string", "enum": [one.value for one in unique.Until]},
+    {"type": "integer", "minimum": 1, "maximum": YEAR},
+]
+
+
+class UniqueRequest(RequestSchema):
+    """That there is only one such task at a time."""
+
+    key = fields.String(
+        required=True,
+        validate=validate.Regexp(
+            r"\A[^\u0000-\u001f\u007f]{1,200}\Z", error="1 to 200 characters, no control characters."
+        ),
+        metadata={
+            "description": "Counts within the operation.",
+            "example": "report-17",
+            "pattern": f"^{UNIQUE_KEY}$",
+        },
+    )
+    until = Until(
+        load_default=unique.Until.FINISHED.value,
+        metadata={
+            "description": "How long the task keeps others out: until its first attempt has `begun`, until it has"
+            " `finished`, or for so many seconds after it was posted.",
+            "anyOf": UNTIL,
+            "example": "finished",
+        },
+    )
+    then = fields.String(
+        load_default=unique.Then.KEEP.value,
+        validate=validate.OneOf([one.value for one in unique.Then]),
+        metadata={
+            "description": "What another post with the key gets meanwhile. `keep`: 200 with the task that is there."
+            " `replace`: the same, after that task was given the new `params`, `run_at` and time to expire; 409 if it"
+            " has begun."
+        },
+    )
+
+
 class TaskRequest(OperationRequest):
     """A task to create. The loaded form is the input of `services.tasks.submit`."""
 
@@ -75,6 +133,9 @@ class TaskRequest(OperationRequest):
     max_retries = max_retries_field(load_default=None, allow_none=True)
     retry = retry_field()
     labels = labels_field()
+    unique = fields.Nested(
+        UniqueRequest, allow_none=True, metadata={"description": "Post it only if no such task is there yet."}
+    )
 
     @validates_schema
     def check_expiry(self, data: dict[str, Any], **_: Any) -> None:
@@ -174,6 +235,13 @@ class ProgressOut(AnswerSchema):
     message = fields.String(metadata={"example": "page 4 of 10"})
 
 
+class UniqueOut(AnswerSchema):
+    """By which key there is only one such task of the operation, and how long it keeps others out."""
+
+    key = fields.String(metadata={"example": "report-17"})
+    until = fields.Raw(metadata={"anyOf": UNTIL, "example": "finished"})
+
+
 class TaskOut(AnswerSchema):
     """A task and its outcome."""
 
@@ -216,6 +284,7 @@ class TaskOut(AnswerSchema):
         metadata={"description": "Name of the key that posted it, or its schedule.", "example": "shop"},
     )
     labels = LabelsOf()
+    unique = fields.Nested(UniqueOut, allow_none=True)
     started_at = Time(allow_none=True, metadata={"description": "Of the latest attempt."})
     finished_at = Time(allow_none=True)
 
@@ -317,6 +386,14 @@ class BatchOut(AnswerSchema):
     """What a batch created, and what it did not."""
 
     tasks = fields.List(fields.Nested(ListedTaskOut))
+    existing = fields.List(
+        fields.Integer(),
+        metadata={
+            "optional": True,
+            "description": "Those of the tasks that were there before, see `unique`; only there when there are some.",
+            "example": [17],
+        },
+    )
     errors = fields.List(
         fields.Nested(BatchError), metadata={"optional": True, "description": "Only there when some were refused."}
     )

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, select, union_all
+from sqlalchemy import ColumnElement, Row, Select, delete, select, union_all
 
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import FINISHED, Task, TaskLabel
-from scheduler_app.services import audit, backlog, callers, control, dispatch, history, labels, listing, tasks
+from scheduler_app.services import audit, backlog, callers, control, dispatch, history, labels, listing, tasks, unique
 
 SEARCHED = 100_000  # tasks of one status: that takes some tenths of a second
 COUNTED = 10_000  # tasks beyond those that a call reaches
@@ -70,12 +70,17 @@ def retry(chosen: Chosen, *, now: datetime) -> dict[str, Any]:
     if chosen.dry_run:
         return found.preview()
     backlog.check_room()
-    begin_write()
-    again = control.start_again(found.task_ids[: chosen.limit], *SENT, now=now)
-    _record("tasks.retry", chosen, len(again), now)
-    db.session.commit()
+    again = unique.raced(lambda: _start_again(found.task_ids[: chosen.limit], chosen, now))
     dispatch.publish(again)
     return found.answer([task.task_id for task in again])
+
+
+def _start_again(task_ids: Sequence[int], chosen: Chosen, now: datetime) -> Sequence[Row[Any]]:
+    begin_write()
+    again = control.start_again(task_ids, *SENT, now=now)
+    _record("tasks.retry", chosen, len(again), now)
+    db.session.commit()
+    return again
 
 
 def remove(chosen: Chosen, *, now: datetime) -> dict[str, Any]:

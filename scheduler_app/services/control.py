@@ -10,7 +10,7 @@ from scheduler_app.database import begin_write
 from scheduler_app.errors import WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import WAITING, Status, Task, UTCDateTime
-from scheduler_app.services import audit, backlog, callers, dispatch, history, retries, tasks
+from scheduler_app.services import audit, backlog, callers, dispatch, history, retries, tasks, unique
 from scheduler_app.services.ends import end_with_commit
 from scheduler_app.services.row_locks import update_tasks
 
@@ -47,16 +47,26 @@ def cancel_all(task_ids: Sequence[int], *, now: datetime) -> set[int]:
 def retry(task_id: int, *, now: datetime) -> Row[Any]:
     """Sets a task in ERROR, CANCELLED or EXPIRED back to PENDING, with no attempts counted."""
     backlog.check_room()
+    return unique.raced(lambda: _retry(task_id, now))
+
+
+def _retry(task_id: int, now: datetime) -> Row[Any]:
     begin_write()
     again = start_again([task_id], *Task.__table__.c, now=now)
     if again:
         audit.record("task.retry", task_id, now=now)
     db.session.commit()
     if not again:
-        status = tasks.get(task_id).status
-        raise WrongState(f"Task {task_id} is {status}; only one in ERROR, CANCELLED or EXPIRED can be retried.")
+        raise WrongState(_why_not_again(tasks.get(task_id)))
     dispatch.publish(again)
     return again[0]
+
+
+def _why_not_again(task: Task) -> str:
+    if task.status not in RETRIABLE:
+        return f"Task {task.task_id} is {task.status}; only one in ERROR, CANCELLED or EXPIRED can be retried."
+    key = (task.unique or {}).get("key")
+    return f"Task {task.task_id} cannot run again now: task {unique.holder_of(task)} has its key {key!r}."
 
 
 def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
@@ -86,8 +96,12 @@ def change(task_id: int, *, now: datetime, **fields: Any) -> Row[Any]:
 
 
 def start_again(task_ids: Sequence[int], *columns: Any, now: datetime) -> list[Row[Any]]:
-    """Like `retry`, for many. Leaves other tasks alone. Returns these columns. The caller commits, then publishes."""
-    ended = history.leave(*_reached(task_ids), Task.status.in_(RETRIABLE), now=now)
+    """Like `retry`, for many. Leaves other tasks alone, and those whose `unique` key another one holds.
+
+    Returns these columns. The caller commits, then publishes.
+    """
+    ended = set(history.leave(*_reached(task_ids), Task.status.in_(RETRIABLE), now=now))
+    ended -= unique.take_again([*ended], now=now)
     statement = update_tasks(Task.task_id.in_(ended)).values(
         status=Status.PENDING,
         claims=Task.claims + 1,  # the task gets a new message: the old one may be about to be acknowledged

@@ -17,7 +17,8 @@ from scheduler_app.models import Failure, Json, Task
 
 SHORT = 1_024  # characters of JSON: longer values of these columns are left out
 COLUMNS = ("params", "result", "error", "progress")
-INNER = ("worker_id", "claims", "enqueued_at", "unknown_since", "error_type")  # columns that no list shows
+# Columns that no list shows.
+INNER = ("worker_id", "claims", "enqueued_at", "unknown_since", "error_type", "unique_key")
 COUNTED = 1_000  # failures of a task; more are not counted
 LATEST = 20  # failures that a single task shows
 
@@ -35,6 +36,14 @@ def brief(task: SimpleNamespace) -> Listed:
     truncated = len(json.dumps(task.params)) > SHORT
     left_out = {"params": None} if truncated else {}
     return Listed(**vars(task) | left_out | {"truncated": truncated, "failure_count": 0})
+
+
+def briefly(tasks: Sequence[SimpleNamespace]) -> list[Listed]:
+    """The same of several, some of which may have been there before."""
+    known = [task.task_id for task in tasks if task.met]
+    rows = read(Task.task_id.in_(known), order=Task.__table__.c.task_id) if known else []
+    there = {task.task_id: task for task in rows}
+    return [there.get(task.task_id) or brief(task) for task in tasks]
 
 
 def failures(task_id: int) -> tuple[Sequence[Failure], int]:

@@ -15,17 +15,16 @@ from sqlalchemy import (
     Text,
     cast,
     delete,
-    insert,
     literal,
     select,
     union_all,
 )
 
-from scheduler_app.database import DIRECT, as_table, parameters
+from scheduler_app.database import DIRECT, as_table, insert, parameters
 from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
-from scheduler_app.models import Json, Status, Task, TaskLabel
-from scheduler_app.services import audit, backlog, callers, counts, dispatch, labels, listing
+from scheduler_app.models import HELD, Json, Status, Task, TaskLabel
+from scheduler_app.services import audit, backlog, callers, counts, dispatch, labels, listing, unique
 from scheduler_app.services.ends import end_with_commit
 from scheduler_app.services.idempotency import Once
 from scheduler_app.services.listing import Listed
@@ -36,40 +35,56 @@ SEARCHED = 50_000  # tasks that one page looks through when no index fits its fi
 
 NewTask = SimpleNamespace  # with the columns of its row
 EMPTY = dict.fromkeys(Task.__table__.c.keys())
+NEW = {"met": None}  # what a task was met by that is there already: "kept" or "replaced"
 FIXED = {"status": Status.PENDING.value, "attempts": 0, "claims": 0, "cancel_requested": False}
 COPIED = ("operation", "priority", "max_retries", "run_at", "created_at", "created_by")
-RARE = ("retry", "expires_at", "labels")  # columns that few tasks use: the statement for the others is without them
-JSON = ("params", "retry", "labels")  # columns that the statement gets as text
+# Columns that few tasks use: the statement for the others is without them.
+RARE = ("retry", "expires_at", "labels", "unique", "unique_key")
+JSON = ("params", "retry", "labels", "unique")  # columns that the statement gets as text
 
 
 def submit(
-    requests: Sequence[dict[str, Any]], *, now: datetime, once: Once[Sequence[NewTask]] | None = None
+    requests: Sequence[dict[str, Any]],
+    *,
+    now: datetime,
+    once: Once[Sequence[NewTask]] | None = None,
+    partly: bool = False,
 ) -> list[NewTask]:
     """Creates one task per request, all or none, and sends the due ones. Returns them in the order of the requests.
 
+    A request with `unique` may meet a task that is there already, see `unique.create`. If it may not replace that one,
+    WrongState is raised; with `partly` a Refusal stands in the place of its task.
     Raises Forbidden for an operation that the caller does not reach, and Unavailable when too many tasks wait.
     """
     if not requests:
         return []
     callers.check_reach(request["operation"] for request in requests)
     backlog.check_room()
-    if once or any(request.get("labels") for request in requests):
+    if once or any(request.get("labels") or request.get("unique") for request in requests):
         tasks = create(requests, now=now)
+        if not partly:
+            unique.check(tasks)
         if once:
             once.keep(tasks, now=now)
         db.session.commit()
     else:
         with db.engines[DIRECT].begin() as connection:
             tasks = _insert(requests, now, connection.execute)
-    dispatch.publish([task for task in tasks if task.run_at <= now])
+    dispatch.publish([task for task in tasks if task.met not in unique.NOT_SENT and task.run_at <= now])
     return tasks
 
 
 def create(requests: Sequence[dict[str, Any]], *, now: datetime) -> list[NewTask]:
     """Inserts the rows; the caller commits, then publishes."""
-    tasks = _insert(requests, now, db.session.execute)
-    labels.keep(((task.task_id, task.labels) for task in tasks), db.session.execute)
-    return tasks
+
+    def insert(some: Sequence[dict[str, Any]]) -> list[NewTask]:
+        tasks = _insert(some, now, db.session.execute)
+        labels.keep(((task.task_id, task.labels) for task in tasks), db.session.execute)
+        return tasks
+
+    if any(request.get("unique") for request in requests):
+        return unique.create(requests, now=now, insert=insert)
+    return insert(requests)
 
 
 def _insert(requests: Sequence[dict[str, Any]], now: datetime, execute: Callable[..., Any]) -> list[NewTask]:
@@ -79,9 +94,14 @@ def _insert(requests: Sequence[dict[str, Any]], now: datetime, execute: Callable
     columns = ("params", *COPIED, *(name for name in RARE if any(row.get(name) is not None for row in rows)))
     values = ((place, *(_given(row, name) for name in columns)) for place, row in enumerate(rows))
     insertion, given = _insertion(db.engine.dialect.name, columns)
-    # They are numbered as they are inserted: in the requests' order.
-    ids = sorted(execute(insertion, parameters(given, values)).scalars())
-    return [NewTask(**EMPTY | FIXED | row | {"task_id": task_id}) for task_id, row in zip(ids, rows, strict=True)]
+    inserted = execute(insertion, parameters(given, values))
+    if "unique_key" in columns:  # those whose key is not taken
+        by_key = {row.unique_key: row.task_id for row in inserted}
+        rows = [row for row in rows if row["unique_key"] in by_key]
+        ids = [by_key[row["unique_key"]] for row in rows]
+    else:  # they are numbered as they are inserted: in the requests' order
+        ids = sorted(inserted.scalars())
+    return [NewTask(**EMPTY | FIXED | NEW | row | {"task_id": task_id}) for task_id, row in zip(ids, rows, strict=True)]
 
 
 def _expiring(row: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +122,10 @@ def _insertion(dialect: str, columns: tuple[str, ...]) -> tuple[Executable, dict
     values |= {name: literal(value) for name, value in FIXED.items()}
     values |= {name: cast(given.c[name], Json) for name in JSON if name in columns}
     rows = select(*values.values()).order_by(given.c.place)
-    statement = insert(Task.__table__).from_select(list(values), rows)  # type: ignore[arg-type]
+    statement = insert(Task.__table__).from_select(list(values), rows)
+    if "unique_key" in columns:
+        statement = statement.on_conflict_do_nothing(index_elements=["unique_key"], index_where=HELD)
+        return statement.returning(Task.task_id, Task.unique_key), {"place": Integer()} | types
     return statement.returning(Task.task_id), {"place": Integer()} | types
 
 
