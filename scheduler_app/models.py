@@ -197,6 +197,19 @@ class History(Base):
     running: Mapped[dict[str, int]] = mapped_column(Json)  # how many ran so long, by number of the bucket
 
 
+class HistoryTotal(Base):
+    """How many tasks have come in or ended since counting began, by operation, priority and status."""
+
+    __tablename__ = "history_total"
+
+    operation: Mapped[str] = mapped_column(String(64), primary_key=True)  # "other" for those beyond the first hundred
+    priority: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    status: Mapped[str] = mapped_column(String(9), primary_key=True)  # the final one; CREATED for those that came in
+    tasks: Mapped[int] = mapped_column(BigInteger)  # how many
+    waiting: Mapped[dict[str, int]] = mapped_column(Json)  # how many waited so long, by number of the bucket
+    running: Mapped[dict[str, int]] = mapped_column(Json)  # how many ran so long, by number of the bucket
+
+
 class HistoryMark(Base):
     """How far the history has counted. There is one row."""
 

@@ -9,6 +9,7 @@ from flask import Flask, Response, current_app, g, request
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app import database
+from scheduler_app.access import refusals
 from scheduler_app.access.callers import Callers, WrongKey
 from scheduler_app.access.pages import COOKIE, SignInNeeded, check_asked_by_us, is_link, is_page
 from scheduler_app.access.rates import Rates
@@ -37,6 +38,11 @@ class Guard:
             return LOCAL
         self.rates.count(caller)
         return caller
+
+    def check_scope(self, caller: Caller, scope: Scope | None) -> None:
+        if scope and not caller.scope.contains(scope):
+            refusals.count(self.rates.broker, refusals.SCOPE)
+            raise Forbidden(f"This call needs a key of scope {scope.value}; this key has {caller.scope.value}.")
 
     def sign_in(self, text: str) -> str:
         """The token of a new session for this key. Raises WrongKey and TooManyRequests."""
@@ -85,7 +91,7 @@ def register_guard(app: Flask) -> None:
             return
         caller = our.admit()
         if request.endpoint:
-            _check_scope(caller, scope_of(app, request.endpoint))
+            our.check_scope(caller, scope_of(app, request.endpoint))
         current.set(replace(caller, address=request.remote_addr))
 
     @app.after_request
@@ -104,11 +110,6 @@ def register_guard(app: Flask) -> None:
     @app.teardown_request
     def forget(_: BaseException | None) -> None:
         current.set(None)
-
-
-def _check_scope(caller: Caller, scope: Scope | None) -> None:
-    if scope and not caller.scope.contains(scope):
-        raise Forbidden(f"This call needs a key of scope {scope.value}; this key has {caller.scope.value}.")
 
 
 def _check_local() -> None:

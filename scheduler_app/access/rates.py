@@ -17,6 +17,7 @@ from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 from redis import RedisError
 
+from scheduler_app.access import refusals
 from scheduler_app.broker import PriorityBroker
 from scheduler_app.errors import TooManyRequests
 from scheduler_app.services.callers import Caller
@@ -32,7 +33,7 @@ class Rates:
     """Of one web process."""
 
     def __init__(self, broker: PriorityBroker) -> None:
-        self._broker = broker
+        self.broker = broker
         self._limiter: FixedWindowRateLimiter | None = None
         self._wrong = 0  # wrong keys since the log last told of them,
         self._told_at = float("-inf")  # which was then
@@ -48,11 +49,13 @@ class Rates:
             "RateLimit": f'"key";r={left};t={wait}',
         }
         if not allowed:
+            refusals.count(self.broker, refusals.RATE)
             _refuse(f"This key may make {caller.rate} requests; try again in {wait} s.", wait)
 
     def count_wrong_key(self, address: str) -> None:
         """Raises TooManyRequests for an address that has sent too many."""
         self._tell(address)
+        refusals.count(self.broker, refusals.WRONG_KEY)
         allowed, _, wait = self._hit(WRONG_KEYS, "wrong-key", address) or (True, 0, 0)
         if not allowed:
             _refuse(f"Too many wrong keys from this address: at most {WRONG_KEYS.amount} a minute.", wait)
@@ -74,9 +77,9 @@ class Rates:
         return self._asked(hit)
 
     def _asked(self, question: Callable[[FixedWindowRateLimiter], T]) -> T | None:
-        with suppress(RedisError), self._broker.asked() as client:
+        with suppress(RedisError), self.broker.asked() as client:
             if self._limiter is None:  # its scripts are sent to Redis when it is made
-                prefix = f"{self._broker.namespace}:__rates__"
+                prefix = f"{self.broker.namespace}:__rates__"
                 self._limiter = FixedWindowRateLimiter(RedisStorage("redis://", client.connection_pool, prefix))
             return question(self._limiter)
         return None

@@ -16,7 +16,8 @@ from sqlalchemy import ColumnElement, case, cast, literal, null, or_, select
 from scheduler_app.database import begin_write, insert, settled, tally
 from scheduler_app.extensions import db
 from scheduler_app.models import HistoryMark, Status, Task, UTCDateTime
-from scheduler_app.services.spans import CREATED, Counted, add, forget_old
+from scheduler_app.services import spans, totals
+from scheduler_app.services.spans import CREATED, Counted, forget_old
 
 BATCH = 50_000  # tasks that one transaction counts
 FIRST = {"mark_id": 1, "finished_to": datetime(1970, 1, 1, tzinfo=UTC), "task_id": 0}
@@ -47,7 +48,7 @@ def leave(*conditions: ColumnElement[bool], now: datetime, skip_locked: bool = F
     rows = db.session.execute(query.with_for_update(skip_locked=skip_locked)).all()
     new = [row.task_id for row in rows if row.finished_at and row.finished_at >= mark.finished_to]
     if new:
-        add(_finished(Task.task_id.in_(new)), now=now)
+        _add(_finished(Task.task_id.in_(new)), now=now)
     return [row.task_id for row in rows]
 
 
@@ -66,7 +67,7 @@ def _count_finished(mark: HistoryMark, until: datetime, now: datetime) -> int:
         last += timedelta.resolution
     mark.finished_to = last or until
     counted = _finished(Task.finished_at >= since, Task.finished_at < mark.finished_to)
-    add(counted, now=now)
+    _add(counted, now=now)
     return BATCH if last else 0
 
 
@@ -79,7 +80,7 @@ def _take_back(mark: HistoryMark, until: datetime, now: datetime) -> int:
     first = db.session.scalar(select(Task.finished_at).where(*ended).order_by(order).offset(BATCH - 1).limit(1))
     since = first or until
     counted = _finished(Task.finished_at >= since, Task.finished_at < mark.finished_to)
-    add(counted, now=now, sign=-1)
+    _add(counted, now=now, sign=-1)
     mark.finished_to = since
     return BATCH if first else 0
 
@@ -91,8 +92,13 @@ def _count_created(mark: HistoryMark, until: datetime, now: datetime) -> int:
     if last is None:
         return 0
     since, mark.task_id = mark.task_id, min(last, mark.task_id + BATCH)
-    add(_created(Task.task_id > since, Task.task_id <= mark.task_id), now=now)
+    _add(_created(Task.task_id > since, Task.task_id <= mark.task_id), now=now)
     return BATCH if mark.task_id < last else 0
+
+
+def _add(counted: Sequence[Counted], *, now: datetime, sign: int = 1) -> None:
+    spans.add(counted, now=now, sign=sign)
+    totals.add(counted, sign=sign)
 
 
 def _finished(*conditions: ColumnElement[bool]) -> list[Counted]:

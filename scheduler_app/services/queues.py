@@ -8,8 +8,10 @@ from sqlalchemy import func, select
 
 from scheduler_app.config import PRIORITIES
 from scheduler_app.extensions import broker, db, settings
-from scheduler_app.models import NOT_DONE, PausedPriority, Status, Task
+from scheduler_app.models import NOT_DONE, UNSENT, PausedPriority, Status, Task
 from scheduler_app.services import pauses
+
+MOST_SCHEDULED = 100_000
 
 
 def find(*, now: datetime) -> list[dict[str, Any]]:
@@ -63,6 +65,12 @@ def count(status: Status) -> dict[int, int]:
     # The index is a partial one: SQLite takes it only when the query repeats its condition.
     query = select(Task.priority, func.count()).where(NOT_DONE, Task.status == status).group_by(Task.priority)
     return {row.priority: row[1] for row in db.session.execute(query)}
+
+
+def scheduled(*, now: datetime) -> int:
+    """How many tasks wait for their time; MOST_SCHEDULED at most are counted."""
+    later = select(Task.task_id).where(UNSENT, Task.run_at > now).limit(MOST_SCHEDULED).subquery()
+    return db.session.execute(select(func.count()).select_from(later)).scalar_one()
 
 
 def _oldest_run_at(heads: list[int | None]) -> dict[int, datetime]:

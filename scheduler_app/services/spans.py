@@ -68,6 +68,13 @@ class Tally:
     waiting: Counter[int] = field(default_factory=Counter)
     running: Counter[int] = field(default_factory=Counter)
 
+    def count(self, part: Counted, sign: int) -> None:
+        tasks = sign * part.tasks
+        self.tasks += tasks
+        if part.waiting is not None and part.running is not None:
+            self.waiting[part.waiting] += tasks
+            self.running[part.running] += tasks
+
     def add(self, other: "Tally") -> None:
         self.tasks += other.tasks
         for mine, more in ((self.waiting, other.waiting), (self.running, other.running)):
@@ -84,19 +91,15 @@ def add(counted: Iterable[Counted], *, now: datetime, sign: int = 1) -> None:
     if not tallies:
         return
     for row in _stored_for(tallies):
-        tallies[Key._make(row[:5])].add(Tally(row.tasks, _buckets(row.waiting), _buckets(row.running)))
+        tallies[Key._make(row[:5])].add(Tally(row.tasks, read_buckets(row.waiting), read_buckets(row.running)))
     _write(tallies)
 
 
 def _in_shortest_span(counted: Iterable[Counted], sign: int) -> Tallies:
     tallies: Tallies = defaultdict(Tally)
     for part in counted:
-        tally = tallies[Key(SHORTEST, _begin_of_slot(part.slot), part.operation, part.priority, part.status)]
-        tasks = sign * part.tasks
-        tally.tasks += tasks
-        if part.waiting is not None and part.running is not None:
-            tally.waiting[part.waiting] += tasks
-            tally.running[part.running] += tasks
+        key = Key(SHORTEST, _begin_of_slot(part.slot), part.operation, part.priority, part.status)
+        tallies[key].count(part, sign)
     return tallies
 
 
@@ -157,7 +160,7 @@ def _stored_for(keys: Iterable[Key]) -> Sequence[Row[Any]]:
     return db.session.execute(query, parameters(ASKED, {key[:3] for key in keys})).all()
 
 
-def _buckets(stored: dict[str, int]) -> Counter[int]:
+def read_buckets(stored: dict[str, int]) -> Counter[int]:
     return Counter({int(number): tasks for number, tasks in stored.items()})
 
 
@@ -171,8 +174,8 @@ def _write(tallies: Tallies) -> None:
 
 
 def _row(key: Key, tally: Tally) -> tuple[Any, ...]:
-    return *key, tally.tasks, _stored(tally.waiting), _stored(tally.running)
+    return *key, tally.tasks, stored_buckets(tally.waiting), stored_buckets(tally.running)
 
 
-def _stored(buckets: Counter[int]) -> str:
+def stored_buckets(buckets: Counter[int]) -> str:
     return json.dumps({number: tasks for number, tasks in sorted(buckets.items()) if tasks})

@@ -15,6 +15,7 @@ from scheduler_app.models import ALL, Depth, History, HistoryMark, Status
 from scheduler_app.services.spans import CREATED, HOUR, QUARTER, SHORTEST, begin_of
 
 UNRUN = (Status.CANCELLED, Status.EXPIRED)  # ended without an outcome of the operation
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 SLOWEST = 0.95  # the quantile that tells of the slow ones
 _APART = (History.operation != ALL[0],)  # each operation at each priority
 
@@ -178,8 +179,8 @@ def rates(*, now: datetime, seconds: int = 60, priority: int | None = None) -> d
 
 
 def counted_to() -> datetime:
-    """How far the history is complete."""
-    return db.session.scalar(select(HistoryMark.finished_to)) or datetime(1970, 1, 1, tzinfo=UTC)
+    """How far the history is complete. NEVER when no scheduler has counted."""
+    return db.session.scalar(select(HistoryMark.finished_to)) or NEVER
 
 
 def failed_since(moment: datetime) -> int:
