@@ -19,6 +19,7 @@ from benchmarks import (
     sqlite,
     strangers,
     waiting,
+    wal,
     watchers,
 )
 from benchmarks.harness import PEERS_PYTHON, Options, Servers, progress
@@ -36,6 +37,7 @@ WORKS: dict[str, Work] = {
     "publish": publish.run,
     "sqlite": sqlite.run,
     "growth": growth.run,
+    "wal": wal.run,
     "history": history.run,
     "memory": memory.run,
     "listing": listing.run,

@@ -81,16 +81,18 @@ class Status(StrEnum):
 
 
 WAITING = (Status.PENDING, Status.RETRYING)
-NOT_DONE = text("status IN ('STARTED', 'RETRYING', 'ERROR')")
+FAILING = text("status IN ('RETRYING', 'ERROR')")
 FAILED = text("status = 'ERROR'")
 CAUSED = text("cause IS NOT NULL")
 HELD = text("unique_key IS NOT NULL")
 TYPED = text("error_type IS NOT NULL")
 ENDED = text("finished_at IS NOT NULL")
+SCHEDULED = text("task_schedule_id IS NOT NULL")
 UNFINISHED = text("finished_at IS NULL AND task_schedule_id IS NOT NULL")
 UNSENT = text("enqueued_at IS NULL AND status IN ('PENDING', 'RETRYING')")
 EXPIRING = text("expires_at IS NOT NULL AND status IN ('PENDING', 'RETRYING')")
 FINISHED = (Status.SUCCESS, Status.ERROR, Status.CANCELLED, Status.EXPIRED)
+OCCURRENCE = ("task_schedule_id", "scheduled_for")
 
 
 class Task(Base):
@@ -135,10 +137,11 @@ class Task(Base):
     __table_args__ = (
         CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
         CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in Status)})", name="status"),
+        # Each change of a task writes into all indexes that hold it: one that few tasks need holds only those.
         Index("ix_task_status", "status", "task_id"),
-        Index("uq_task_occurrence", "task_schedule_id", "scheduled_for", unique=True),
+        Index("uq_task_occurrence", *OCCURRENCE, unique=True, sqlite_where=SCHEDULED, postgresql_where=SCHEDULED),
         Index("ix_task_unfinished", "task_schedule_id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
-        Index("ix_task_not_done", "status", "priority", sqlite_where=NOT_DONE, postgresql_where=NOT_DONE),
+        Index("ix_task_failing", "status", "priority", sqlite_where=FAILING, postgresql_where=FAILING),
         Index("ix_task_finished_at", "finished_at", sqlite_where=ENDED, postgresql_where=ENDED),
         Index("ix_task_failed", "status", "finished_at", sqlite_where=FAILED, postgresql_where=FAILED),
         Index("ix_task_cause", "cause", "status", "task_id", sqlite_where=CAUSED, postgresql_where=CAUSED),

@@ -27,7 +27,7 @@ The order of this file: public functions; the parts of a search; cron; rrule; th
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -107,6 +107,7 @@ def check(rule: Rule, now: datetime) -> None:
         raise InvalidRule("until", f"Not before the rule's next time, {first:%Y-%m-%dT%H:%M:%SZ}.")
 
 
+@lru_cache(maxsize=1024)
 def interval(days: int | None, hours: int | None, minutes: int | None = None) -> timedelta:
     """If several are given, all must have passed, so the longest one counts."""
     given = (("every_x_days", days, DAY), ("every_x_hours", hours, HOUR), ("every_x_minutes", minutes, MINUTE))
@@ -121,7 +122,16 @@ def interval(days: int | None, hours: int | None, minutes: int | None = None) ->
 
 def next_after(rule: Rule, after: datetime) -> datetime | None:
     """The first time later than `after`, in UTC; None when there is no more."""
-    return next(_times(rule, after), None)
+    if rule.cron is None:
+        return next(_times(rule, after), None)
+    moment = _next_of_cron(rule.cron, rule.timezone, _begin(rule, after))
+    return None if moment is None or (rule.until and moment > rule.until) else moment
+
+
+@lru_cache(maxsize=1024)  # many schedules have the same rule, and are due at the same moment
+def _next_of_cron(text: str, timezone: str, after: datetime) -> datetime | None:
+    rule = Rule(anchor=after, cron=text, timezone=timezone)
+    return next(_increasing(_candidates(rule, after), after), None)
 
 
 def upcoming(rule: Rule, after: datetime, limit: int) -> list[datetime]:
@@ -202,10 +212,15 @@ def _passed(anchor: datetime, every: timedelta, moment: datetime) -> int:
 
 def _times(rule: Rule, after: datetime) -> Iterator[datetime]:
     """The times later than `after`, in order. Each search above uses this."""
-    after = max(_utc(after), _utc(rule.anchor) - timedelta.resolution)
+    after = _begin(rule, after)
     times = _increasing(_candidates(rule, after), after)
     ends = [end for end in (rule.until, _own_end(rule)) if end]
     return takewhile(lambda moment: moment <= min(ends), times) if ends else times
+
+
+def _begin(rule: Rule, after: datetime) -> datetime:
+    """Where to look from: nothing fires before the anchor."""
+    return max(_utc(after), _utc(rule.anchor) - timedelta.resolution)
 
 
 def _increasing(candidates: Iterator[datetime | None], after: datetime) -> Iterator[datetime]:
@@ -331,10 +346,10 @@ def _real_time(
             midnight = _moment(datetime.combine(day, time()), local_zone)
             turn = max(turn, (midnight - base) // step)
         elif first.hour in shown.hours or last.hour in shown.hours:
-            steady = first.utcoffset() == last.utcoffset()  # no change of the clocks: most minutes need no conversion
-            for minute in span:
-                if steady and (first.minute + minute) % 60 not in shown.minutes:
-                    continue
+            minutes: Iterable[int] = span
+            if first.utcoffset() == last.utcoffset():  # no change of the clocks: most minutes need no conversion
+                minutes = sorted({(minute - first.minute) % 60 for minute in shown.minutes}.intersection(span))
+            for minute in minutes:
                 moment = start + minute * MINUTE
                 if shown.at(moment.astimezone(local_zone)):
                     yield moment

@@ -23,6 +23,12 @@ class BodyParser(FlaskParser):
 
     DEFAULT_UNKNOWN_BY_LOCATION = FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION | {"query": "raise"}
 
+    def use_args(self, argmap: Any, *args: Any, **kwargs: Any) -> Callable[[View], View]:
+        """The schema is made once, not for each request."""
+        schema = argmap() if isinstance(argmap, type) else argmap
+        decorator: Callable[[View], View] = super().use_args(schema, *args, **kwargs)
+        return decorator
+
     def _raw_load_json(self, req: Request) -> Any:
         return read_json(req)
 
@@ -48,11 +54,12 @@ def _schemas(view: View, place: str) -> list[type[Schema]]:
 
 
 def _without_query(view: View) -> View:
-    in_body = [name for schema in _schemas(view, "json") for name in schema().load_fields]
+    none = NoQuery([name for schema in _schemas(view, "json") for name in schema().load_fields])
 
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        Blueprint.ARGUMENTS_PARSER.parse(NoQuery(in_body), request, location="query")
+        if request.query_string:
+            Blueprint.ARGUMENTS_PARSER.parse(none, request, location="query")
         return view(*args, **kwargs)
 
     return wrapper

@@ -34,6 +34,8 @@ MAX_BATCH = 1_000
 MAX_ERRORS = 262_144  # characters of JSON that a batch reports in all: it is kept to be repeated
 NOT_SHOWN = {"_schema": ["Not valid. The errors of this batch are too long to be shown from here on."]}
 
+TASK_REQUEST, BATCH_OUT = TaskRequest(), BatchOut()
+
 blp = Blueprint("tasks", __name__, url_prefix="/tasks", description="Units of work, and their outcomes.")
 
 LOCATION = {"Location": {"description": "The task.", "schema": {"type": "string"}}}
@@ -95,7 +97,7 @@ def submit_tasks(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
     partly = not query["atomic"]
 
     def answer(created: Any) -> dict[str, Any]:
-        return {"body": BatchOut().dump(_told(created, valid, errors)), "status": 202, "headers": {}}
+        return {"body": BATCH_OUT.dump(_told(created, valid, errors)), "status": 202, "headers": {}}
 
     created = tasks.submit([*valid.values()], now=clock(), once=once(answer), partly=partly)
     return _told(created, valid, errors)
@@ -225,11 +227,10 @@ def _load_batch(items: Any) -> tuple[dict[int, dict[str, Any]], list[dict[str, A
         raise Invalid("A batch is a list of tasks.", {"json": ["Not a list."]})
     if len(items) > MAX_BATCH:
         raise Invalid("A batch is too long.", {"json": [f"At most {MAX_BATCH} tasks, not {len(items)}."]})
-    schema, valid, errors = TaskRequest(), {}, []
-    left = MAX_ERRORS
+    valid, errors, left = {}, [], MAX_ERRORS
     for index, item in enumerate(items):
         try:
-            valid[index] = _reached(schema.load(item))
+            valid[index] = _reached(TASK_REQUEST.load(item))
         except ValidationError as error:
             left -= len(json.dumps(error.messages))
             errors.append({"index": index, "errors": error.messages if left >= 0 else NOT_SHOWN})

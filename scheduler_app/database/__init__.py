@@ -1,6 +1,6 @@
 """Everything that differs between PostgreSQL and SQLite."""
 
-from scheduler_app.database.cursors import ThreadCursors
+from scheduler_app.database.cursors import ThreadCursors, execute_directly
 from scheduler_app.database.engines import DIRECT, direct_options, engine_options, prepare
 from scheduler_app.database.rows import as_table, entries, insert, parameters, sqlite_time
 from scheduler_app.database.settled import settled
@@ -25,6 +25,7 @@ __all__ = [
     "direct_options",
     "engine_options",
     "entries",
+    "execute_directly",
     "extend",
     "insert",
     "is_longer",

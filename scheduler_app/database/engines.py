@@ -25,16 +25,21 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 
 def direct_options(settings: Settings) -> dict[str, Any]:
     """Options for a second engine, beside the sessions' one. Each statement on it is a transaction: one round trip."""
-    return engine_options(settings) | {"url": settings.database_url, "isolation_level": "AUTOCOMMIT"}
+    options = engine_options(settings) | {"url": settings.database_url, "isolation_level": "AUTOCOMMIT"}
+    # On PostgreSQL there is nothing to roll back when a connection goes back to the pool.
+    return options if _is_sqlite(settings) else options | {"pool_reset_on_return": None}
 
 
 def _connect_args(settings: Settings) -> dict[str, Any]:
-    url = make_url(settings.database_url)
-    if url.get_backend_name() == "postgresql":
+    if not _is_sqlite(settings):
         return {}
-    if url.database:
-        own_database(Path(url.database))
+    if path := make_url(settings.database_url).database:
+        own_database(Path(path))
     return {"timeout": BUSY_TIMEOUT}
+
+
+def _is_sqlite(settings: Settings) -> bool:
+    return make_url(settings.database_url).get_backend_name() == "sqlite"
 
 
 def prepare(engine: Engine, *, worker: bool) -> None:

@@ -7,6 +7,7 @@ It also keeps the statement the same for any number of rows, so that it is compi
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import JSON, FromClause, Text, bindparam, cast, column, func, select
@@ -31,7 +32,7 @@ def as_table(columns: Columns) -> FromClause:
 
 def parameters(columns: Columns, rows: Iterable[Sequence[Value]]) -> dict[str, str]:
     """The parameters of a statement with such a table. Each row has one value per column."""
-    write_time = datetime.isoformat if db.engine.dialect.name == "postgresql" else sqlite_time
+    write_time = postgres_time if db.engine.dialect.name == "postgresql" else sqlite_time
     return {"rows": json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=write_time)}
 
 
@@ -46,6 +47,12 @@ def insert(table: Any) -> postgresql.Insert | sqlite.Insert:
     return postgresql.insert(table) if db.engine.dialect.name == "postgresql" else sqlite.insert(table)
 
 
+@lru_cache(maxsize=64)  # most rows of a statement have the same times
+def postgres_time(moment: datetime) -> str:
+    return moment.isoformat()
+
+
+@lru_cache(maxsize=64)
 def sqlite_time(moment: datetime) -> str:
     """A time as SQLAlchemy writes it into SQLite."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

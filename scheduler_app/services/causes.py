@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row, func, select
 
 from scheduler_app.extensions import db
-from scheduler_app.models import FAILED, NOT_DONE, Status, Task
+from scheduler_app.models import FAILED, FAILING, Status, Task
 from scheduler_app.services import callers
 
 LATEST = 1_000  # failed tasks that are grouped
@@ -54,7 +54,7 @@ def latest(*, limit: int = LATEST) -> list[dict[str, Any]]:
 
 def retrying() -> Counter[str | None]:
     """How many tasks wait for their next attempt, by the cause of their latest failure; counts COUNTED at most."""
-    some = select(Task.cause).where(NOT_DONE, Task.status == Status.RETRYING).limit(COUNTED).subquery()
+    some = select(Task.cause).where(FAILING, Task.status == Status.RETRYING).limit(COUNTED).subquery()
     rows = db.session.execute(select(some.c.cause, func.count()).group_by(some.c.cause))
     return Counter({row.cause: row[1] for row in rows})
 

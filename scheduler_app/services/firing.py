@@ -4,20 +4,26 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Integer, Row, Select, bindparam, select, update
+from sqlalchemy import Integer, Row, Select, Update, bindparam, select, update
 
 from scheduler_app.database import as_table, begin_write, parameters
 from scheduler_app.extensions import db
 from scheduler_app.models import ID, LeftOut, Overlap, Task, TaskSchedule, UTCDateTime
 from scheduler_app.services import control, dispatch, left_out
-from scheduler_app.services.occurrences import COPIED, create_tasks
+from scheduler_app.services.occurrences import create_tasks
 from scheduler_app.services.schedule_policies import Decision, decide
 from scheduler_app.services.task_schedules import remaining, rule_of
 
 log = logging.getLogger(__name__)
 
+READ = (  # what a decision depends on, and what it changes
+    *("task_schedule_id", "timezone", "every_x_days", "every_x_hours", "every_x_minutes", "cron", "rrule", "anchor_at"),
+    *("end_at", "schedule_x_times", "times_scheduled", "overlap", "catch_up", "catch_up_window", "next_run_at"),
+    *("last_run_at", "missed", "skipped", "left_out_rows", "expires_in"),
+)
 ADVANCED = {"id": ID, "next_run_at": UTCDateTime(), "last_run_at": UTCDateTime(), "times_scheduled": Integer()}
 
 Decided = Sequence[tuple[Row[Any], Decision]]
@@ -46,8 +52,7 @@ def fire_due(*, now: datetime, limit: int = 500) -> list[timedelta]:
 
 
 def _due(now: datetime, limit: int) -> Select[Any]:
-    columns = [column for column in TaskSchedule.__table__.c if column.name not in COPIED]
-    query = select(*columns).where(TaskSchedule.next_run_at <= now)
+    query = select(*(getattr(TaskSchedule, name) for name in READ)).where(TaskSchedule.next_run_at <= now)
     return query.order_by(TaskSchedule.next_run_at).limit(limit).with_for_update(skip_locked=True)
 
 
@@ -85,11 +90,17 @@ def _cancel_previous(decided: Decided, unfinished: dict[int, list[int]], now: da
 
 def _advance(decided: Decided, created: Counter[int], now: datetime) -> None:
     rows = [_advanced(schedule, decision, created[schedule.task_schedule_id]) for schedule, decision in decided]
+    statement = _advancement(db.engine.dialect.name)
+    db.session.connection().execute(statement, parameters(ADVANCED, rows) | {"now": now})
+
+
+@cache
+def _advancement(dialect: str) -> Update:
     new = as_table(ADVANCED)
     values = {name: new.c[name] for name in ADVANCED if name != "id"}
     table = update(TaskSchedule.__table__)  # type: ignore[arg-type]
-    statement = table.where(TaskSchedule.task_schedule_id == new.c.id).values(checked_scheduling_at=now, **values)
-    db.session.execute(statement, parameters(ADVANCED, rows))
+    now = bindparam("now", type_=UTCDateTime())
+    return table.where(TaskSchedule.task_schedule_id == new.c.id).values(checked_scheduling_at=now, **values)
 
 
 def _advanced(

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, literal, select
+from sqlalchemy import Executable, Row, bindparam, literal, select
 
 from scheduler_app import clock_changes, recurrence
 from scheduler_app.clock_changes import ClockChange
 from scheduler_app.database import as_table, insert, parameters
 from scheduler_app.errors import Invalid
 from scheduler_app.extensions import db
-from scheduler_app.models import ID, Status, Task, TaskSchedule, UTCDateTime
+from scheduler_app.models import ID, OCCURRENCE, SCHEDULED, Status, Task, TaskSchedule, UTCDateTime
 from scheduler_app.recurrence import Rule
 from scheduler_app.services import audit, backlog, dispatch, labels, listing, task_schedules, tasks
 from scheduler_app.services.idempotency import Once
@@ -166,30 +167,36 @@ def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Ro
     if not occurrences:
         return []
     expiring = any(schedule.expires_in for schedule, _ in occurrences)
+    statement, columns = _creation(db.engine.dialect.name, expiring)
+    rows = (
+        (schedule.task_schedule_id, moment, *([_expiry(schedule, now)] if expiring else []))
+        for schedule, moment in occurrences
+    )
+    connection = db.session.connection()
+    created: list[Row[Any]] = list(connection.execute(statement, parameters(columns, rows) | {"now": now}))
+    labels.keep(((task.task_id, task.labels) for task in created), db.session.execute)
+    return created
+
+
+@cache
+def _creation(dialect: str, expiring: bool) -> tuple[Executable, dict[str, Any]]:
+    """The statement, and what its table of parameters has."""
     columns = CHOSEN | ({"expires_at": UTCDateTime()} if expiring else {})
-    chosen = as_table(columns)
+    chosen, now = as_table(columns), bindparam("now", type_=UTCDateTime())
     values = {name: getattr(TaskSchedule, name) for name in COPIED} | {
         "task_schedule_id": TaskSchedule.task_schedule_id,
         "scheduled_for": chosen.c.moment,
         "status": literal(Status.PENDING.value),
         "attempts": literal(0),
         "claims": literal(0),
-        "run_at": literal(now, UTCDateTime),
-        "created_at": literal(now, UTCDateTime),
+        "run_at": now,
+        "created_at": now,
     }
     values |= {"expires_at": chosen.c.expires_at} if expiring else {}
     rows = select(*values.values()).where(TaskSchedule.task_schedule_id == chosen.c.id)
     statement = insert(Task.__table__).from_select(list(values), rows)
-    unless_there = statement.on_conflict_do_nothing(index_elements=["task_schedule_id", "scheduled_for"])
-    rows_given = (
-        (schedule.task_schedule_id, moment, *([_expiry(schedule, now)] if expiring else []))
-        for schedule, moment in occurrences
-    )
-    created: list[Row[Any]] = list(
-        db.session.execute(unless_there.returning(*RETURNED), parameters(columns, rows_given))
-    )
-    labels.keep(((task.task_id, task.labels) for task in created), db.session.execute)
-    return created
+    unless_there = statement.on_conflict_do_nothing(index_elements=OCCURRENCE, index_where=SCHEDULED)
+    return unless_there.returning(*RETURNED), columns
 
 
 def _expiry(schedule: TaskSchedule | Row[Any], due: datetime) -> datetime | None:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from scheduler_app.database import DIRECT, as_table, insert, parameters
+from scheduler_app.database import as_table, execute_directly, insert, parameters
 from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import HELD, Json, Status, Task, TaskLabel
@@ -34,9 +34,9 @@ FEW = 10_000  # tasks that ended in a stretch of time, to be looked at one by on
 SEARCHED = 50_000  # tasks that one page looks through when no index fits its filters: that takes a few milliseconds
 
 NewTask = SimpleNamespace  # with the columns of its row
-EMPTY = dict.fromkeys(Task.__table__.c.keys())
-NEW = {"met": None}  # what a task was met by that is there already: "kept" or "replaced"
 FIXED = {"status": Status.PENDING.value, "attempts": 0, "claims": 0, "cancel_requested": False}
+# `met` is what the request was met by, if the task was there already: "kept" or "replaced".
+FRESH = dict.fromkeys(column.name for column in Task.__table__.c if column.name != "task_id") | FIXED | {"met": None}
 COPIED = ("operation", "priority", "max_retries", "run_at", "created_at", "created_by")
 # Columns that few tasks use: the statement for the others is without them.
 RARE = ("retry", "expires_at", "labels", "unique", "unique_key")
@@ -68,8 +68,7 @@ def submit(
             once.keep(tasks, now=now)
         db.session.commit()
     else:
-        with db.engines[DIRECT].begin() as connection:
-            tasks = _insert(requests, now, connection.execute)
+        tasks = _insert(requests, now, execute_directly)
     dispatch.publish([task for task in tasks if task.met not in unique.NOT_SENT and task.run_at <= now])
     return tasks
 
@@ -88,20 +87,20 @@ def create(requests: Sequence[dict[str, Any]], *, now: datetime) -> list[NewTask
 
 
 def _insert(requests: Sequence[dict[str, Any]], now: datetime, execute: Callable[..., Any]) -> list[NewTask]:
-    fixed = {"created_at": now, "created_by": callers.name()}
-    rows = [request | {"run_at": max(request.get("run_at") or now, now)} | fixed for request in requests]
+    new = {"created_at": now, "created_by": callers.name()}
+    rows = [request | new | {"run_at": max(request.get("run_at") or now, now)} for request in requests]
     rows = [_expiring(row) if row.get("expires_in") else row for row in rows]
     columns = ("params", *COPIED, *(name for name in RARE if any(row.get(name) is not None for row in rows)))
     values = ((place, *(_given(row, name) for name in columns)) for place, row in enumerate(rows))
     insertion, given = _insertion(db.engine.dialect.name, columns)
     inserted = execute(insertion, parameters(given, values))
     if "unique_key" in columns:  # those whose key is not taken
-        by_key = {row.unique_key: row.task_id for row in inserted}
+        by_key = {key: task_id for task_id, key in inserted}
         rows = [row for row in rows if row["unique_key"] in by_key]
         ids = [by_key[row["unique_key"]] for row in rows]
     else:  # they are numbered as they are inserted: in the requests' order
-        ids = sorted(inserted.scalars())
-    return [NewTask(**EMPTY | FIXED | NEW | row | {"task_id": task_id}) for task_id, row in zip(ids, rows, strict=True)]
+        ids = sorted(task_id for (task_id,) in inserted)
+    return [NewTask(**FRESH | row, task_id=task_id) for task_id, row in zip(ids, rows, strict=True)]
 
 
 def _expiring(row: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def free_port() -> int:
 class Process:
     """A Python process in its own group. Its output goes to a file, so that reading it costs the process nothing.
 
-    environ is what differs from this process's own environment. Without a log, the output goes to a nameless file.
+    environ is what differs from this process's own environment. Without a log, the output goes to a nameless file. It
+    runs the code of the tree in the folder.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class Process:
         *,
         python: str | Path = sys.executable,
         log: Path | None = None,
+        folder: Path = ROOT,
     ) -> None:
         self.command = [python, *command]
+        self.folder = folder
         self.environ = os.environ | environ
         self.ready = ready
         with log.open("a+b") if log else tempfile.TemporaryFile() as file:
@@ -64,7 +67,12 @@ class Process:
     def start(self) -> None:
         """Again, once it has ended."""
         self.popen = subprocess.Popen(
-            self.command, cwd=ROOT, env=self.environ, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
+            self.command,
+            cwd=self.folder,
+            env=self.environ,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     @property
