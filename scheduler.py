@@ -19,7 +19,7 @@ from scheduler_app import create_app, database, logs
 from scheduler_app.config import Settings
 from scheduler_app.database import failures
 from scheduler_app.extensions import broker
-from scheduler_app.services import depths, dispatch, expiry, firing, history, pauses, retention, schedulers
+from scheduler_app.services import alerts, depths, dispatch, expiry, firing, history, pauses, retention, schedulers
 from scheduler_app.services.workers import Reaper
 
 log = logging.getLogger("scheduler")
@@ -31,6 +31,7 @@ def main() -> None:
     settings = Settings.load()
     logs.configure(settings.log_level, settings.log_format, process="scheduler")
     app = create_app(settings)
+    alerts.check(settings)
     scheduler = BlockingScheduler(timezone=UTC)
     all_duties = duties(settings.scan_interval)
     for duty, interval in all_duties:
@@ -84,6 +85,8 @@ def duties(scan_interval: float) -> list[tuple[Duty, float]]:
         (history.roll_up, 10.0),
         (depths.sample, 10.0),
         (recheck, 600.0),
+        (alerts.Watch().alert, 10.0),
+        (alerts.beat, 10.0),
     ]
     return [*((scan, scan_interval) for scan in scans), *others]
 

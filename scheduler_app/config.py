@@ -102,6 +102,12 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _http_url(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\s@/?#]+([/?#][\x21-\x7e]*)?", value):
+        raise ValueError("a URL of http:// or https://, without user and password")
+    return value
+
+
 def _reachable(value: str) -> tuple[IPv4Network | IPv6Network | str, ...]:
     return tuple(_network_or_host(entry.strip()) for entry in value.split(",")) if value else ()
 
@@ -226,6 +232,22 @@ class Settings:
         "",
         _file,
         "JSON file with the secrets that tasks name as `${secret:NAME}`; only its owner may read it; workers need it",
+    )
+
+    alert_url: str = _setting(
+        "BACKBEAT_ALERT_URL",
+        "",
+        _http_url,
+        "where the scheduler POSTs what begins and what ends to need attention, signed with the secret "
+        "`backbeat.alerts`",
+        secret=True,
+    )
+    heartbeat_url: str = _setting(
+        "BACKBEAT_HEARTBEAT_URL",
+        "",
+        _http_url,
+        "what the scheduler GETs once a minute while scheduler, worker, database and Redis are well",
+        secret=True,
     )
 
     @classmethod

@@ -223,6 +223,20 @@ class HistoryMark(Base):
     task_id: Mapped[int] = mapped_column(ID)  # the last task that is counted as created
 
 
+class Alert(Base):
+    """What was told elsewhere of one kind of what needs attention. There is a row for the heartbeat as well."""
+
+    __tablename__ = "alert"
+
+    kind: Mapped[str] = mapped_column(String(32), primary_key=True)
+    told: Mapped[dict[str, Any]] = mapped_column(Json)  # what needs attention, as the latest message has it, by key
+    told_at: Mapped[datetime] = mapped_column(UTCDateTime)  # when that message was made
+    message_id: Mapped[str | None] = mapped_column(String(40))  # the same at each try
+    message: Mapped[dict[str, Any] | None] = mapped_column(Json)  # null: it was taken
+    tries: Mapped[int] = mapped_column(Integer)
+    next_try_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # null: none is needed
+
+
 class Depth(Base):
     """The most that waited and ran at one priority in one span of time, as seen every few seconds."""
 

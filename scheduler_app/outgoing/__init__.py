@@ -19,6 +19,7 @@ __all__ = [
     "Refused",
     "Request",
     "SecretsUnreadable",
+    "check",
     "configure",
     "references",
     "secret_names",
@@ -27,6 +28,7 @@ __all__ = [
 
 _client = Client()  # of this process
 send = _client.send
+check = _client.check
 
 
 def configure(settings: Settings, *, check: bool = False) -> None:

@@ -37,6 +37,10 @@ class Client:
         self.secrets = secrets or SecretsFile()
         self.lookup = lookup
 
+    def check(self, request: Request) -> None:
+        """Raises Refused and SecretsUnreadable when its secrets could not be filled in or could not sign it."""
+        _headers(request, self.secrets.chosen(request))
+
     def send(self, request: Request, *, trusted: bool = False, given_up: Callable[[], bool] = _never) -> Answer:
         """The answer, whatever its status. Redirects are not followed.
 
