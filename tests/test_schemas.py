@@ -35,6 +35,10 @@ TASK = {
     "created_by": "shop",
     "started_at": NOW,
     "finished_at": None,
+    "retry": None,  # as usual, which the answer says
+    "expires_at": None,
+    "labels": None,
+    "unique": None,
 }
 
 

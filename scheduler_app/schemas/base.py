@@ -94,6 +94,11 @@ WRITTEN_AS_IS: dict[type[Field[Any]], tuple[type, ...]] = {
 }
 
 
+def _written_as_is(field: Field[Any]) -> tuple[type, ...]:
+    """A field with `writes_none` says itself what stands for None."""
+    return () if hasattr(field, "writes_none") else WRITTEN_AS_IS.get(type(field), (NoneType,))
+
+
 class AnswerSchema(Schema):
     """The base of answers. Every field is always there, unless its metadata says `optional`."""
 
@@ -120,6 +125,6 @@ class AnswerSchema(Schema):
     def _plan(self) -> list[tuple[str, str, tuple[type, ...], Field[Any]]]:
         """Of each field its key, the attribute it reads, the types that it writes as they are, and itself."""
         return [
-            (field.data_key or name, field.attribute or name, WRITTEN_AS_IS.get(type(field), (NoneType,)), field)
+            (field.data_key or name, field.attribute or name, _written_as_is(field), field)
             for name, field in self.dump_fields.items()
         ]

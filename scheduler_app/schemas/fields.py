@@ -155,6 +155,8 @@ def labels_field() -> Labels:
 class LabelsOf(fields.Dict):
     """The labels of a row; {} for none."""
 
+    writes_none = True
+
     def __init__(self) -> None:
         super().__init__(
             keys=fields.String(),
@@ -252,6 +254,8 @@ class RetryOut(AnswerSchema):
 
 class RetryOf(fields.Nested):
     """The `retry` of a row with the columns `max_retries` and `retry`."""
+
+    writes_none = True
 
     def __init__(self) -> None:
         super().__init__(RetryOut, dump_only=True)
