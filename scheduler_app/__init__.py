@@ -8,7 +8,7 @@ from scheduler_app import database, operations, outgoing
 from scheduler_app.access import register_access
 from scheduler_app.api import register_api
 from scheduler_app.broker import PriorityBroker, WorkerBroker
-from scheduler_app.command_line import keys_cli
+from scheduler_app.command_line import keys_cli, schedules_cli
 from scheduler_app.config import Settings
 from scheduler_app.dashboard import register_dashboard
 from scheduler_app.extensions import db, migrate
@@ -20,6 +20,7 @@ from scheduler_app.services.ends import Ends
 def create_app(settings: Settings, *, worker: bool = False) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.cli.add_command(keys_cli)
+    app.cli.add_command(schedules_cli)
     app.extensions["backbeat.settings"] = settings
     broker = WorkerBroker if worker else PriorityBroker
     app.extensions["backbeat.broker"] = broker(

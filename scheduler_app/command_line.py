@@ -1,5 +1,6 @@
-"""`flask --app wsgi keys …`: API keys from the command line, for whoever can reach the database."""
+"""`flask --app wsgi keys …` and `flask --app wsgi schedules …`, for whoever can reach the database."""
 
+import json
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -14,11 +15,14 @@ from scheduler_app import database
 from scheduler_app.errors import BackbeatError
 from scheduler_app.models import Scope
 from scheduler_app.schemas.keys import KeyRequest
-from scheduler_app.services import callers, keys
+from scheduler_app.schemas.schedule_files import ScheduleFile
+from scheduler_app.services import callers, keys, schedule_files
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 keys_cli = AppGroup("keys", help="Create, list, rotate and revoke API keys.")
+schedules_cli = AppGroup("schedules", help="Keep schedules in a file.")
+SIGNS = {"make": "+", "change": "~", "resume": "~", "pause": "-", "delete": "-"}
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
@@ -90,6 +94,49 @@ def revoke(name: str) -> None:
     """Refuse a key from now on, in every process within a second."""
     keys.revoke(name, now=database.clock())
     click.echo(f"{name} is revoked")
+
+
+@schedules_cli.command("apply")
+@click.argument("file", type=click.File(encoding="utf-8"))
+@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@click.option("--delete", is_flag=True, help="Delete what the file names no longer, instead of pausing it.")
+@plainly
+def apply(file: Any, dry_run: bool, delete: bool) -> None:
+    """Make the schedules of the file's owner as FILE says, which is JSON; - is the standard input.
+
+    What an earlier file of the same owner named and this one does not is paused. All others are left alone.
+    """
+    try:
+        read = json.load(file)
+    except ValueError as error:
+        raise click.ClickException(f"{file.name} is not JSON: {error}") from None
+    wanted = ScheduleFile().load(read)
+    owner, now = wanted["owner"], database.clock()
+    steps = schedule_files.plan(owner, wanted["schedules"], delete=delete, now=now)
+    for step in steps:
+        click.echo(f"{SIGNS[step.action]} {step.action} {step.name}")
+        for name, value in sorted(step.fields.items()):
+            before = f"{_told(step.before[name])} → " if step.before else ""
+            click.echo(f"    {name}: {before}{_told(value)}")
+        if not dry_run:
+            schedule_files.do(owner, step, now=now)
+    touched = len({step.name for step in steps})
+    click.echo(f"{touched} {'would change' if dry_run else 'changed'}, {len(wanted['schedules'])} in the file")
+
+
+@schedules_cli.command("export")
+@click.option("--owner", default="default", show_default=True, help="Whose schedules; those of nobody are added.")
+@plainly
+def export(owner: str) -> None:
+    """Print the schedules as a file for `apply`."""
+    file, unnamed = schedule_files.export(owner)
+    click.echo(json.dumps(file, indent=2, ensure_ascii=False))
+    if unnamed:
+        click.echo(f"{unnamed} left out, which have no name: a file knows them by it", err=True)
+
+
+def _told(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _state(key: Any, now: datetime) -> str:

@@ -256,6 +256,7 @@ class Overlap(StrEnum):
     ALLOW = "allow"  # creates the next task anyway
     SKIP = "skip"  # leaves the time out
     CANCEL_PREVIOUS = "cancel_previous"  # cancels what has not finished, and creates the next one
+    MAX = "max"  # creates the next one while fewer than overlap_max have not finished
 
 
 class CatchUp(StrEnum):
@@ -282,7 +283,8 @@ class TaskSchedule(Base):
     __tablename__ = "task_schedule"
 
     task_schedule_id: Mapped[int] = mapped_column(ID, primary_key=True)
-    name: Mapped[str | None] = mapped_column(String(200))
+    name: Mapped[str | None] = mapped_column(String(200))  # no two have the same
+    owner: Mapped[str | None] = mapped_column(String(64))  # whose file names it, see services/schedule_files.py
     operation: Mapped[str] = mapped_column(String(64))
     params: Mapped[dict[str, Any]] = mapped_column(Json)
     priority: Mapped[int] = mapped_column(SmallInteger)
@@ -302,6 +304,8 @@ class TaskSchedule(Base):
     schedule_x_times: Mapped[int | None] = mapped_column(Integer)  # how many tasks at most; null: no limit
     times_scheduled: Mapped[int] = mapped_column(Integer, default=0)
     overlap: Mapped[str] = mapped_column(String(15), server_default=Overlap.ALLOW)
+    overlap_max: Mapped[int | None] = mapped_column(Integer)  # with Overlap.MAX
+    jitter: Mapped[int] = mapped_column(Integer, server_default="0")  # seconds by which its tasks may be due later
     catch_up: Mapped[str] = mapped_column(String(6), server_default=CatchUp.LATEST)
     catch_up_window: Mapped[int] = mapped_column(Integer, server_default="86400")  # seconds
     pause_on_failure: Mapped[bool] = mapped_column(Boolean, server_default=false())  # when a task ends in ERROR
@@ -320,6 +324,7 @@ class TaskSchedule(Base):
     __table_args__ = (
         CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
         Index("ix_task_schedule_next_run_at", "next_run_at"),
+        Index("uq_task_schedule_name", "name", unique=True),
         {"sqlite_autoincrement": True},
     )
 

@@ -1,6 +1,6 @@
 """Due times become tasks, under each policy for overlap, catch-up and failures. Time is passed in."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from sqlalchemy import update
 from scheduler_app.extensions import db
 from scheduler_app.models import Task, TaskSchedule
 from scheduler_app.operations import PermanentError
-from scheduler_app.services import attempts, schedule_policies, task_schedules
+from scheduler_app.services import attempts, control, dispatch, occurrences, schedule_policies, task_schedules
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.services.firing import fire_due
 from tests.support import claims
@@ -279,3 +279,48 @@ def test_what_one_pass_leaves_out_is_a_few_rows(app: Flask) -> None:
     fire_due(now=NOON + 1000 * DAY)
     [*singles, stretch] = stretches(schedule)
     assert (len(singles), stretch[0], stretch[2]) == (10, NOON, schedule_policies.MAX_TIMES - 9)
+
+
+def test_a_time_is_left_out_while_as_many_as_may_be_have_not_finished(app: Flask) -> None:
+    schedule = create(every_x_hours=1, overlap="max", overlap_max=2)
+    for hour in range(4):
+        fire_due(now=NOON + hour * HOUR)
+    assert fired(schedule) == [NOON, NOON + HOUR]
+    assert left_out(schedule) == [(NOON + 3 * HOUR, "overlap"), (NOON + 2 * HOUR, "overlap")]
+    control.cancel(tasks_of(schedule)[0].task_id, now=NOON)
+    fire_due(now=NOON + 4 * HOUR)
+    assert fired(schedule) == [NOON, NOON + HOUR, NOON + 4 * HOUR]
+
+
+def test_caught_up_times_fill_what_room_there_is(app: Flask) -> None:
+    schedule = create(every_x_hours=1, overlap="max", overlap_max=3, catch_up="all")
+    fire_due(now=NOON)
+    fire_due(now=NOON + 5 * HOUR)
+    assert fired(schedule) == [NOON, NOON + HOUR, NOON + 2 * HOUR]
+
+
+def test_jitter_delays_each_task_by_a_part_that_every_scheduler_knows(app: Flask, valkey: Any) -> None:
+    schedule = create(every_x_hours=1, jitter=600)
+    plain = create(every_x_hours=1, expires_in=60)
+    for hour in range(20):
+        fire_due(now=NOON + hour * HOUR)
+    delays = [task.run_at - task.scheduled_for for task in tasks_of(schedule) if task.scheduled_for]
+    assert delays == [occurrences.jitter(look(schedule), NOON + hour * HOUR) for hour in range(20)]
+    assert all(timedelta(0) <= delay <= timedelta(minutes=10) for delay in delays)
+    assert len(set(delays)) > 15
+    assert max(delays) - min(delays) > timedelta(minutes=3)
+    assert fired(schedule) == [NOON + hour * HOUR for hour in range(20)], "the rule's times stay what they are"
+    assert [task.run_at for task in tasks_of(plain)] == [NOON + hour * HOUR for hour in range(20)]
+    sent = {data.decode() for data in valkey.client.lrange("dramatiq:tasks.p5", 0, -1)}
+    assert sent == {f"{task.task_id}.0" for task in tasks_of(plain)}, "only what is due"
+    dispatch.relay(now=NOON + 21 * HOUR)
+    sent = {data.decode() for data in valkey.client.lrange("dramatiq:tasks.p5", 0, -1)}
+    assert len(sent) == 40, "the others when their time has come"
+
+
+def test_a_late_task_is_not_delayed_any_more(app: Flask) -> None:
+    schedule = create(every_x_hours=1, jitter=30)
+    fire_due(now=NOON + timedelta(seconds=31))
+    assert [task.run_at for task in tasks_of(schedule)] == [NOON + timedelta(seconds=31)]
+    triggered = occurrences.trigger(schedule, now=NOON + timedelta(minutes=5))
+    assert triggered.run_at == NOON + timedelta(minutes=5)

@@ -104,6 +104,7 @@ SCHEDULE: Example = {
     "schedule_x_times": 2,
     "times_scheduled": 0,
     "overlap": "allow",
+    "jitter": 0,
     "catch_up": "latest",
     "catch_up_window": 86_400,
     "pause_on_failure": False,
@@ -114,6 +115,7 @@ SCHEDULE: Example = {
     "checked_scheduling_at": None,
     "missed": 0,
     "skipped": 0,
+    "owner": None,
     "created_at": "2030-07-01T04:30:00Z",
     "created_by": "shop",
 }

@@ -46,7 +46,8 @@ def of(schedule: TaskSchedule) -> Typed:
         typed[name] = _text(getattr(schedule, name))
     typed["start_at"], typed["end_at"] = (_local(at, zone) for at in (schedule.start_at, schedule.end_at))
     typed["at_most"] = _text(schedule.schedule_x_times)
-    typed["expires_in"] = _text(schedule.expires_in)
+    typed["expires_in"], typed["overlap_max"] = _text(schedule.expires_in), _text(schedule.overlap_max)
+    typed["jitter"] = _text(schedule.jitter or None)
     typed["labels"] = "\n".join(map(":".join, (schedule.labels or {}).items()))
     for name, value in (schedule.retry or USUAL_PAUSES).items():
         typed[f"retry.{name}"] = f"{value:g}"
@@ -108,10 +109,12 @@ def body(typed: Typed, schedule: TaskSchedule | None) -> tuple[dict[str, Any], E
     window = _whole(typed, "window")
     if isinstance(window, int):
         window = window * WINDOWS.get(typed.get("window_unit", ""), DAY) // SECOND if window < 10**9 else 10**9
+    overlap: Any = typed.get("overlap")
     fields |= {
         "name": typed.get("name", "").strip() or None,
         "priority": _whole(typed, "priority"),
-        "overlap": typed.get("overlap"),
+        "overlap": {"max": _whole(typed, "overlap_max")} if overlap == Overlap.MAX else overlap,
+        "jitter": _whole(typed, "jitter") or 0,
         "catch_up": typed.get("catch_up"),
         "catch_up_window": window,
         "expires_in": _whole(typed, "expires_in"),

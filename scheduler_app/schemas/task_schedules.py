@@ -42,7 +42,22 @@ CRON = (
 RRULE = "The text of an RFC 5545 rule, without `RRULE:`, counted from `start_at`."
 OVERLAP = (
     "When a task of the schedule has not finished: `allow` creates the next one anyway, `skip` leaves the time"
-    " out, `cancel_previous` cancels what has not finished."
+    ' out, `cancel_previous` cancels what has not finished, `{"max": 3}` leaves the time out while three have not.'
+)
+MOST_AT_ONCE = 1_000
+NAMED = [choice.value for choice in Overlap if choice != Overlap.MAX]
+OVERLAPS: list[dict[str, Any]] = [
+    {"type": "string", "enum": NAMED},
+    {
+        "type": "object",
+        "properties": {"max": {"type": "integer", "minimum": 1, "maximum": MOST_AT_ONCE}},
+        "required": ["max"],
+        "additionalProperties": False,
+    },
+]
+JITTER = (
+    "Seconds by which its tasks are due later, each by another part of it, so that not all begin at once. For one time"
+    " it is the same in every scheduler."
 )
 CATCH_UP = (
     "For times that were missed by more than a minute while no scheduler ran: `latest` creates one task"
@@ -74,6 +89,36 @@ def readable(read: Callable[[str], Any]) -> Callable[[str], None]:
             raise ValidationError(str(error)) from None
 
     return check
+
+
+class OverlapField(fields.Field[Any]):
+    """One of NAMED, or how many may be unfinished."""
+
+    allowed = f'Must be {", ".join(NAMED)} or {{"max": 3}}, with a whole number from 1 to {MOST_AT_ONCE}.'
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, str) and value in NAMED:
+            return value
+        most: Any = value["max"] if isinstance(value, dict) and value.keys() == {"max"} else None
+        if type(most) in (int, float) and most == int(most) and 1 <= most <= MOST_AT_ONCE:
+            return {"max": int(most)}
+        raise ValidationError(self.allowed)
+
+
+class OverlapOf(fields.Field[Any]):
+    """The `overlap` of a row with the columns `overlap` and `overlap_max`."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
+        return {"max": obj.overlap_max} if value == Overlap.MAX else value
+
+
+def overlap_columns(data: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a request, with `overlap` as the columns have it."""
+    if "overlap" not in data:
+        return data
+    given = data["overlap"]
+    most = given["max"] if isinstance(given, dict) else None
+    return data | {"overlap": Overlap.MAX.value if most else given, "overlap_max": most}
 
 
 class RuleFields(RequestSchema):
@@ -159,11 +204,10 @@ class ScheduleFields(RuleFields):
     name = fields.String(
         allow_none=True,
         validate=[validate.Length(1, 200), NO_NUL],
-        metadata={"description": "For people.", "example": "nightly report"} | WITHOUT_NUL,
+        metadata={"description": "For people. No two have the same.", "example": "nightly report"} | WITHOUT_NUL,
     )
-    overlap = fields.String(
-        validate=validate.OneOf([choice.value for choice in Overlap]), metadata={"description": OVERLAP}
-    )
+    overlap = OverlapField(metadata={"description": OVERLAP, "anyOf": OVERLAPS, "example": "skip"})
+    jitter = WholeNumber(0, 86_400, metadata={"description": JITTER, "example": 30})
     catch_up = fields.String(
         validate=validate.OneOf([choice.value for choice in CatchUp]), metadata={"description": CATCH_UP}
     )
@@ -188,7 +232,7 @@ class TaskScheduleRequest(OneRule, OperationRequest, ScheduleFields):
 
     @post_load
     def resolve(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return resolve_operation(data)
+        return resolve_operation(overlap_columns(data))
 
 
 class TaskScheduleChange(OperationRequest, ScheduleFields):
@@ -209,6 +253,7 @@ class TaskScheduleChange(OperationRequest, ScheduleFields):
 
     @post_load
     def resolve(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        data = overlap_columns(data)
         if "operation" not in data:
             return data
         given = set(data) | {"operation", "params"}
@@ -301,7 +346,8 @@ class TaskScheduleOut(AnswerSchema):
     times_scheduled = fields.Integer(
         metadata={"description": "Tasks created so far, without those of triggers and backfills.", "example": 1}
     )
-    overlap = fields.String(metadata={"enum": [choice.value for choice in Overlap], "example": "allow"})
+    overlap = OverlapOf(metadata={"description": OVERLAP, "anyOf": OVERLAPS, "example": "allow"})
+    jitter = fields.Integer(metadata={"description": JITTER, "example": 0})
     catch_up = fields.String(metadata={"enum": [choice.value for choice in CatchUp], "example": "latest"})
     catch_up_window = fields.Integer(metadata={"description": "Seconds.", "example": 86_400})
     pause_on_failure = Switch(metadata={"example": False})
@@ -314,6 +360,10 @@ class TaskScheduleOut(AnswerSchema):
     checked_scheduling_at = Time(allow_none=True, metadata={"description": "When the scheduler last acted on it."})
     missed = fields.Integer(metadata={"description": "Times left out because they were late.", "example": 0})
     skipped = fields.Integer(metadata={"description": "Times left out because of `overlap`.", "example": 0})
+    owner = fields.String(
+        allow_none=True,
+        metadata={"description": "Whose file names it, see `flask schedules apply`; null: nobody's.", "example": None},
+    )
     created_at = Time()
     created_by = fields.String(
         allow_none=True, metadata={"description": "Name of the key that created it.", "example": "shop"}

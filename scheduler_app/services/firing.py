@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 READ = (  # what a decision depends on, and what it changes
     *("task_schedule_id", "timezone", "every_x_days", "every_x_hours", "every_x_minutes", "cron", "rrule", "anchor_at"),
     *("end_at", "schedule_x_times", "times_scheduled", "overlap", "catch_up", "catch_up_window", "next_run_at"),
-    *("last_run_at", "missed", "skipped", "left_out_rows", "expires_in"),
+    *("last_run_at", "missed", "skipped", "left_out_rows", "expires_in", "jitter", "overlap_max"),
 )
 ADVANCED = {"id": ID, "next_run_at": UTCDateTime(), "last_run_at": UTCDateTime(), "times_scheduled": Integer()}
 
@@ -43,11 +43,12 @@ def fire_due(*, now: datetime, limit: int = 500) -> list[timedelta]:
     unfinished = _unfinished(schedules)
     decided = [(schedule, _decide(schedule, unfinished, now)) for schedule in schedules]
     _cancel_previous(decided, unfinished, now)
-    tasks = create_tasks([(schedule, moment) for schedule, decision in decided for moment in decision.create], now=now)
+    occurrences = [(schedule, moment) for schedule, decision in decided for moment in decision.create]
+    tasks = create_tasks(occurrences, now=now, jittered=True)
     _advance(decided, Counter(task.task_schedule_id for task in tasks), now)
     _record(decided, now)
     db.session.commit()
-    dispatch.publish(tasks)
+    dispatch.publish([task for task in tasks if getattr(task, "run_at", now) <= now])
     return [now - schedule.next_run_at for schedule in schedules]
 
 
@@ -70,7 +71,8 @@ def _unfinished(schedules: Sequence[Row[Any]]) -> dict[int, list[int]]:
 def _decide(schedule: Row[Any], unfinished: dict[int, list[int]], now: datetime) -> Decision:
     """Pauses a schedule whose rule can't be evaluated, so that it does not delay the others."""
     try:
-        return decide(schedule, rule_of(schedule), busy=schedule.task_schedule_id in unfinished, now=now)
+        count = len(unfinished.get(schedule.task_schedule_id, ()))
+        return decide(schedule, rule_of(schedule), unfinished=count, now=now)
     except Exception as error:
         log.exception("task schedule %d is paused: its rule cannot be evaluated", schedule.task_schedule_id)
         held = [(schedule.next_run_at, LeftOut.PAUSED)]

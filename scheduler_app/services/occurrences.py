@@ -1,5 +1,6 @@
 """The times of a schedule, and the tasks for these times."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -162,16 +163,19 @@ def _listed(created: Sequence[Row[Any]]) -> list[Listed]:
     return listing.read(Task.task_id.in_(ids), order=Task.__table__.c.scheduled_for)
 
 
-def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Row[Any]]:
-    """Inserts a task for each time of a schedule that has none yet; the caller commits, then publishes."""
+def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime, jittered: bool = False) -> list[Row[Any]]:
+    """Inserts a task for each time of a schedule that has none yet; the caller commits, then publishes.
+
+    With `jittered` each is due later by the schedule's jitter. If one of the schedules has some, the rows returned have
+    their `run_at`.
+    """
     if not occurrences:
         return []
+    jittered = jittered and any(schedule.jitter for schedule, _ in occurrences)
     expiring = any(schedule.expires_in for schedule, _ in occurrences)
-    statement, columns = _creation(db.engine.dialect.name, expiring)
-    rows = (
-        (schedule.task_schedule_id, moment, *([_expiry(schedule, now)] if expiring else []))
-        for schedule, moment in occurrences
-    )
+    rare = tuple(name for name, is_used in (("run_at", jittered), ("expires_at", expiring)) if is_used)
+    statement, columns = _creation(db.engine.dialect.name, rare)
+    rows = (_given(schedule, moment, now, rare) for schedule, moment in occurrences)
     connection = db.session.connection()
     created: list[Row[Any]] = list(connection.execute(statement, parameters(columns, rows) | {"now": now}))
     labels.keep(((task.task_id, task.labels) for task in created), db.session.execute)
@@ -179,9 +183,9 @@ def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime) -> list[Ro
 
 
 @cache
-def _creation(dialect: str, expiring: bool) -> tuple[Executable, dict[str, Any]]:
+def _creation(dialect: str, rare: tuple[str, ...]) -> tuple[Executable, dict[str, Any]]:
     """The statement, and what its table of parameters has."""
-    columns = CHOSEN | ({"expires_at": UTCDateTime()} if expiring else {})
+    columns = CHOSEN | {name: UTCDateTime() for name in rare}
     chosen, now = as_table(columns), bindparam("now", type_=UTCDateTime())
     values = {name: getattr(TaskSchedule, name) for name in COPIED} | {
         "task_schedule_id": TaskSchedule.task_schedule_id,
@@ -192,15 +196,29 @@ def _creation(dialect: str, expiring: bool) -> tuple[Executable, dict[str, Any]]
         "run_at": now,
         "created_at": now,
     }
-    values |= {"expires_at": chosen.c.expires_at} if expiring else {}
+    values |= {name: chosen.c[name] for name in rare}
     rows = select(*values.values()).where(TaskSchedule.task_schedule_id == chosen.c.id)
     statement = insert(Task.__table__).from_select(list(values), rows)
     unless_there = statement.on_conflict_do_nothing(index_elements=OCCURRENCE, index_where=SCHEDULED)
-    return unless_there.returning(*RETURNED), columns
+    returned = (*RETURNED, Task.run_at) if "run_at" in rare else RETURNED
+    return unless_there.returning(*returned), columns
 
 
-def _expiry(schedule: TaskSchedule | Row[Any], due: datetime) -> datetime | None:
-    return due + timedelta(seconds=schedule.expires_in) if schedule.expires_in else None
+def _given(schedule: TaskSchedule | Row[Any], moment: datetime, now: datetime, rare: tuple[str, ...]) -> list[Any]:
+    """What the statement gets of an occurrence: its `CHOSEN`, and the rare columns that are used."""
+    if not rare:
+        return [schedule.task_schedule_id, moment]
+    due = max(now, moment + jitter(schedule, moment)) if "run_at" in rare else now
+    expires_at = due + timedelta(seconds=schedule.expires_in) if schedule.expires_in else None
+    times = {"run_at": due, "expires_at": expires_at}
+    return [schedule.task_schedule_id, moment, *(times[name] for name in rare)]
+
+
+def jitter(schedule: TaskSchedule | Row[Any], moment: datetime) -> timedelta:
+    """By how much later the task for this time is due: from 0 s to the schedule's jitter, the same in every process."""
+    text = f"{schedule.task_schedule_id} {moment.astimezone(UTC).isoformat()}"
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return timedelta(milliseconds=number % (1_000 * schedule.jitter + 1))
 
 
 def _next_times(schedule: TaskSchedule, begin: datetime, after: datetime | None, limit: int) -> list[Time]:

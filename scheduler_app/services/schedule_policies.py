@@ -26,14 +26,14 @@ class Decision(NamedTuple):
     problem: str | None = None  # why the schedule can't go on
 
 
-def decide(schedule: Row[Any], rule: Rule, *, busy: bool, now: datetime) -> Decision:
-    """Decides for a schedule that is due. `busy` says whether a task of it has not finished."""
+def decide(schedule: Row[Any], rule: Rule, *, unfinished: int, now: datetime) -> Decision:
+    """Decides for a schedule that is due. `unfinished` says how many of its tasks have not finished."""
     due, following = _due(rule, schedule.next_run_at, now)
     wanted, missed = _catch_up(schedule, due, following, now)
     limit = min(MAX_TASKS, remaining(schedule) or MAX_TASKS)
     if len(wanted) > limit:
         wanted, following = wanted[:limit], wanted[limit]
-    create, skipped = _overlap(schedule.overlap, wanted, busy)
+    create, skipped = _overlap(schedule, wanted, unfinished)
     return Decision(create, missed + [(moment, LeftOut.OVERLAP) for moment in skipped], following)
 
 
@@ -63,11 +63,12 @@ def _catch_up(
     return wanted, left_out + [(moment, LeftOut.SUPERSEDED) for moment in superseded]
 
 
-def _overlap(overlap: str, wanted: list[datetime], busy: bool) -> tuple[list[datetime], list[datetime]]:
+def _overlap(schedule: Row[Any], wanted: list[datetime], unfinished: int) -> tuple[list[datetime], list[datetime]]:
     """The times to create and the times to skip, as if the times had come one by one."""
-    if overlap == Overlap.SKIP:
-        first = 0 if busy else 1
-        return wanted[:first], wanted[first:]
-    if overlap == Overlap.CANCEL_PREVIOUS:
+    if schedule.overlap in (Overlap.SKIP, Overlap.MAX):
+        most = 1 if schedule.overlap == Overlap.SKIP else schedule.overlap_max
+        room = max(most - unfinished, 0)
+        return wanted[:room], wanted[room:]
+    if schedule.overlap == Overlap.CANCEL_PREVIOUS:
         return wanted[-1:], wanted[:-1]
     return wanted, []

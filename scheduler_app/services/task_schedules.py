@@ -1,10 +1,12 @@
 """Creates, changes, pauses and deletes schedules."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, select, update
+from sqlalchemy.exc import IntegrityError
 
 from scheduler_app import recurrence
 from scheduler_app.database import begin_write
@@ -36,7 +38,8 @@ def create(*, now: datetime, once: Once[TaskSchedule] | None = None, **fields: A
     schedule = draft(now=now, created_by=callers.name(), **fields)
     schedule.next_run_at = _next_time(schedule, just_before(now))
     db.session.add(schedule)
-    db.session.flush()
+    with _free_name(schedule.name):
+        db.session.flush()
     audit.record("task-schedule.create", schedule.task_schedule_id, now=now)
     if once:
         once.keep(schedule, now=now)
@@ -98,6 +101,8 @@ def change(task_schedule_id: int, *, now: datetime, **fields: Any) -> TaskSchedu
     callers.check_reach([fields.get("operation", schedule.operation)])
     old_rule = rule_of(schedule)
     rule_changed = _set(schedule, fields, now)
+    with _free_name(schedule.name):
+        db.session.flush()
     if rule_changed:
         _leave_out(schedule, old_rule, LeftOut.PAUSED if schedule.paused else LeftOut.CHANGED, now)
     if schedule.paused:
@@ -116,6 +121,19 @@ def changed(schedule: TaskSchedule, *, now: datetime, **fields: Any) -> TaskSche
     if _set(copy, fields, now) or not _still_due(copy):
         copy.next_run_at = _next_time(copy, now)
     return copy
+
+
+@contextmanager
+def _free_name(name: str | None) -> Iterator[None]:
+    """Raises Invalid when another schedule has the name that is written."""
+    try:
+        yield
+    except IntegrityError as error:
+        if "name" not in str(error.orig):
+            raise
+        db.session.rollback()
+        taken = {"json": {"name": [f"Another schedule is called {name!r}."]}}
+        raise Invalid("No two schedules have the same name.", taken) from None
 
 
 def _set(schedule: TaskSchedule, fields: dict[str, Any], now: datetime) -> bool:
