@@ -20,7 +20,7 @@ printf '%s\n' "$hourly"
 
 echo '# One whose first task is due at start_at, with what else can be set.'
 daily=$(call "$url/task-schedules/" -d '{
-    "name": "nightly check", "operation": "http_request", "params": {"url": "'"$url"'/readyz"}, "priority": 3,
+    "name": "nightly check '"$$"'", "operation": "http_request", "params": {"url": "'"$url"'/readyz"}, "priority": 3,
     "retry": {"max_retries": 1, "min_seconds": 60}, "every_x_days": 1, "every_x_hours": 12, "schedule_x_times": 365,
     "start_at": "2998-01-01T02:00:00+01:00", "end_at": "2999-01-01T00:00:00Z", "overlap": "cancel_previous", "jitter": 60,
     "catch_up": "none", "expires_in": 3600, "pause_on_failure": true}')

@@ -15,7 +15,7 @@ import random
 import re
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, cast
 
@@ -122,8 +122,7 @@ class Retry:
     @property
     def pauses(self) -> dict[str, float] | None:
         """All but max_retries, as it is kept with a task. None when they are as usual."""
-        pauses = asdict(self)
-        del pauses["max_retries"]
+        pauses = {"min_seconds": self.min_seconds, "max_seconds": self.max_seconds, "factor": self.factor}
         return None if pauses == USUAL_PAUSES else pauses
 
 

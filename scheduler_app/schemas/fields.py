@@ -236,11 +236,11 @@ def retry_field() -> fields.Nested:
     return fields.Nested(RetryRequest, allow_none=True, metadata={"description": description})
 
 
-def check_given_once(original: Any) -> None:
-    """Raises ValidationError when a request gives the number of retries twice."""
-    policy = original.get("retry") if isinstance(original, dict) else None
-    if isinstance(policy, dict) and "max_retries" in policy and original.get("max_retries") is not None:
-        raise ValidationError({"max_retries": ["Not allowed beside retry.max_retries, which is the same."]})
+def wrong_retries(data: dict[str, Any]) -> dict[str, Any]:
+    """The errors when a request gives the number of retries twice."""
+    if "max_retries" in (data.get("retry") or {}) and data.get("max_retries") is not None:
+        return {"max_retries": ["Not allowed beside retry.max_retries, which is the same."]}
+    return {}
 
 
 class RetryOut(AnswerSchema):

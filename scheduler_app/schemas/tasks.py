@@ -19,7 +19,6 @@ from scheduler_app.schemas.fields import (
     RetryOf,
     Switch,
     Time,
-    check_given_once,
     expires_in_field,
     label_texts,
     labels_field,
@@ -29,6 +28,7 @@ from scheduler_app.schemas.fields import (
     priority_field,
     repeatable,
     retry_field,
+    wrong_retries,
 )
 from scheduler_app.services import unique
 from scheduler_app.services.listing import COLUMNS, COUNTED, LATEST, SHORT
@@ -43,13 +43,19 @@ class OperationRequest(RequestSchema):
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_operation(self, data: dict[str, Any], original: Any, **_: Any) -> None:
+        errors = self.wrong_together(data)
         if "operation" in data:
             unreadable = "params" in original and "params" not in data
-            operations.check(data["operation"], None if unreadable else data.get("params", {}))
+            try:
+                operations.check(data["operation"], None if unreadable else data.get("params", {}))
+            except ValidationError as error:
+                errors |= error.messages_dict
+        if errors:
+            raise ValidationError(errors)
 
-    @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def check_retries(self, data: dict[str, Any], original: Any, **_: Any) -> None:
-        check_given_once(original)
+    def wrong_together(self, data: dict[str, Any]) -> dict[str, Any]:
+        """What is wrong with fields that are given together. One check for all: each hook takes its time."""
+        return wrong_retries(data) if "retry" in data else {}
 
 
 def expires_at_field() -> Time:
@@ -137,14 +143,15 @@ class TaskRequest(OperationRequest):
         UniqueRequest, allow_none=True, metadata={"description": "Post it only if no such task is there yet."}
     )
 
-    @validates_schema
-    def check_expiry(self, data: dict[str, Any], **_: Any) -> None:
+    def wrong_together(self, data: dict[str, Any]) -> dict[str, Any]:
+        errors = super().wrong_together(data)
         if data.get("expires_at") is None:
-            return
+            return errors
         if data.get("expires_in") is not None:
-            raise ValidationError({"expires_in": ["Not allowed beside expires_at."]})
-        if data["run_at"] and data["expires_at"] <= data["run_at"]:
-            raise ValidationError({"expires_at": ["Must be later than run_at."]})
+            errors |= {"expires_in": ["Not allowed beside expires_at."]}
+        if data.get("run_at") and data["expires_at"] <= data["run_at"]:
+            errors |= {"expires_at": ["Must be later than run_at."]}
+        return errors
 
     @post_load
     def resolve(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -154,7 +161,7 @@ class TaskRequest(OperationRequest):
 def resolve_operation(data: dict[str, Any]) -> dict[str, Any]:
     """Replaces the given text by the operation's name, its parameters, and its retries as their columns have them."""
     operation, params = operations.resolve(data["operation"], data["params"])
-    retry = operation.retry.changed(data.get("retry"))
+    retry = operation.retry.changed(given) if (given := data.get("retry")) else operation.retry
     retries = retry.max_retries if data["max_retries"] is None else data["max_retries"]
     return data | {"operation": operation.name, "params": params, "max_retries": retries, "retry": retry.pauses}
 
@@ -170,9 +177,10 @@ class TaskChange(RequestSchema):
     max_retries = max_retries_field()
     retry = retry_field()
 
-    @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def check_retries(self, data: dict[str, Any], original: Any, **_: Any) -> None:
-        check_given_once(original)
+    @validates_schema(skip_on_field_errors=False)
+    def check_retries(self, data: dict[str, Any], **_: Any) -> None:
+        if errors := wrong_retries(data):
+            raise ValidationError(errors)
 
 
 PRIORITY = {"type": "integer", "minimum": PRIORITIES[0], "maximum": PRIORITIES[-1]}
