@@ -90,7 +90,7 @@ ENDED = text("finished_at IS NOT NULL")
 SCHEDULED = text("task_schedule_id IS NOT NULL")
 UNFINISHED = text("finished_at IS NULL AND task_schedule_id IS NOT NULL")
 UNSENT = text("enqueued_at IS NULL AND status IN ('PENDING', 'RETRYING')")
-EXPIRING = text("expires_at IS NOT NULL AND status IN ('PENDING', 'RETRYING')")
+EXPIRING = text("expires_at IS NOT NULL AND finished_at IS NULL")
 FINISHED = (Status.SUCCESS, Status.ERROR, Status.CANCELLED, Status.EXPIRED)
 OCCURRENCE = ("task_schedule_id", "scheduled_for")
 

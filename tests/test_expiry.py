@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import downgrade, upgrade
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from scheduler_app import create_app
 from scheduler_app.config import Settings
@@ -259,3 +259,19 @@ def test_the_migration_keeps_tasks_failures_and_the_count_of_ids(old: Flask) -> 
     assert run("SELECT status FROM task WHERE task_id = 2").scalar_one() == "CANCELLED"
     if db.engine.dialect.name == "sqlite":
         assert run("PRAGMA integrity_check").scalar_one() == "ok"
+
+
+@ON_SQLITE
+def test_the_sweep_reads_only_what_expires(app: Flask, client: FlaskClient) -> None:
+    """SQLite takes the index of the statuses for any condition about them, and would read all that waits."""
+    post(client, expires_in=60)
+    plans: list[str] = []
+
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            plans.extend(row[-1] for row in cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    with app.app_context():
+        event.listen(db.engine, "before_cursor_execute", explain)
+        expiry.expire(now=datetime.now(UTC))
+    assert plans == ["SEARCH task USING INDEX ix_task_expiring (expires_at>? AND expires_at<?)"]

@@ -8,7 +8,10 @@ from flask.testing import FlaskClient
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # one kind is enough here
 
-TASK_QUERY = "operation, cause, created_after, created_before, limit, cursor, status, priority, task_schedule_id"
+TASK_QUERY = (
+    "operation, cause, created_after, created_before, error_type, finished_after, finished_before, limit, cursor,"
+    " status, priority, task_schedule_id, label"
+)
 
 
 def refused(client: FlaskClient, path: str, body: Any) -> dict[str, Any]:

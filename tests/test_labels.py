@@ -234,7 +234,7 @@ def test_the_form_of_a_schedule_has_its_labels(client: FlaskClient) -> None:
     assert "a:b:c\nd:e</textarea>" in client.get(f"{path}/1/edit").text
     shown = client.get(f"{path}/1").text
     assert "label:a:b:c" in shown
-    assert "A task that has not begun 1 min after it was due" in shown
+    assert "What has not begun 1 min after it was due ends as EXPIRED" in shown
 
 
 def test_a_task_without_labels_is_inserted_as_if_there_were_none(client: FlaskClient, app: Flask) -> None:

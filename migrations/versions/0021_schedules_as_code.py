@@ -1,7 +1,10 @@
-"""jitter, so many tasks at once, and schedules as code"""
+"""jitter, so many tasks at once, schedules as code; and an index for expiry that SQLite uses"""
 
 import sqlalchemy as sa
 from alembic import op
+
+WAITING = sa.text("expires_at IS NOT NULL AND status IN ('PENDING', 'RETRYING')")
+UNFINISHED = sa.text("expires_at IS NOT NULL AND finished_at IS NULL")
 
 revision = "0021"
 down_revision = "0020"
@@ -9,7 +12,13 @@ branch_labels = None
 depends_on = None
 
 
+def index(condition: sa.TextClause) -> None:
+    op.drop_index("ix_task_expiring", "task")
+    op.create_index("ix_task_expiring", "task", ["expires_at"], sqlite_where=condition, postgresql_where=condition)
+
+
 def upgrade() -> None:
+    index(UNFINISHED)
     op.add_column("task_schedule", sa.Column("jitter", sa.Integer(), server_default="0", nullable=False))
     op.add_column("task_schedule", sa.Column("overlap_max", sa.Integer(), nullable=True))
     op.add_column("task_schedule", sa.Column("owner", sa.String(length=64), nullable=True))
@@ -28,3 +37,4 @@ def downgrade() -> None:
     op.drop_column("task_schedule", "owner")
     op.drop_column("task_schedule", "overlap_max")
     op.drop_column("task_schedule", "jitter")
+    index(WAITING)

@@ -29,7 +29,7 @@ OVERLAPS = {
     Overlap.ALLOW.value: "create the next one anyway",
     Overlap.SKIP.value: "leave this time out",
     Overlap.CANCEL_PREVIOUS.value: "cancel the task before",
-    Overlap.MAX.value: "create the next one while fewer than so many have not",
+    Overlap.MAX.value: "leave it out from so many on",
 }
 CATCH_UPS = {
     CatchUp.LATEST.value: "one task for the newest",

@@ -89,7 +89,8 @@ class Amount(fields.Float):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
         if type(value) not in (int, float):
             raise self.make_error("invalid")
-        return float(super()._deserialize(value, attr, data, **kwargs))
+        number = float(super()._deserialize(value, attr, data, **kwargs))
+        return int(number) if number.is_integer() else number
 
 
 class Switch(fields.Boolean):

@@ -122,7 +122,8 @@ def _oldest(chosen: Chosen, status: str, last: int | None, *conditions: ColumnEl
     if last is not None:
         query = query.where(Task.task_id <= last)
     # SQLite takes an order inside a union only in a subquery.
-    return select(query.order_by(Task.task_id).limit(chosen.limit + COUNTED).subquery().c.task_id)
+    order: Any = labels.FIRST if "label" in chosen.conditions else Task.task_id
+    return select(query.order_by(order).limit(chosen.limit + COUNTED).subquery().c.task_id)
 
 
 def _last_to_search(chosen: Chosen, statuses: Sequence[str]) -> int | None:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Select, insert, select
+from sqlalchemy import Select, insert, literal_column, select
 from sqlalchemy.orm import aliased
 
 from scheduler_app.database import as_table, parameters
 from scheduler_app.models import ID, Task, TaskLabel
 
+FIRST: Any = literal_column("label_0.task_id")  # by which to order what `having` gives, so that its index is used
 COLUMNS = {"task_id": ID, "name": TaskLabel.name.type, "value": TaskLabel.value.type}
 
 
@@ -23,8 +24,8 @@ def keep(tasks: Iterable[tuple[int, Mapping[str, str] | None]], execute: Callabl
 
 def having(query: Select[Any], texts: Iterable[str]) -> Select[Any]:
     """Only tasks that have all these labels, each given as `name:value`."""
-    for text in texts:
-        label = aliased(TaskLabel)
+    for place, text in enumerate(texts):
+        label = aliased(TaskLabel, name=f"label_{place}")
         name, _, value = text.partition(":")
         query = query.join(label, label.task_id == Task.task_id).where(label.name == name, label.value == value)
     return query

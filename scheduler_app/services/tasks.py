@@ -168,7 +168,7 @@ def _newest(filters: dict[str, Any], cursor: int | None, last: int | None, limit
         query = query.where(Task.task_id < cursor)
     if last is not None:
         query = query.where(Task.task_id >= last)
-    task_id: Any = Task.task_id
+    task_id: Any = labels.FIRST if "label" in filters else Task.task_id
     if few:  # all of them are found first: PostgreSQL would look for them among the newest tasks
         task_id = query.cte().prefix_with("MATERIALIZED").c.task_id
         query = select(task_id)

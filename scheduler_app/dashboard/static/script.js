@@ -9,7 +9,7 @@
   // ── times ──
   const form = options => new Intl.DateTimeFormat("en-GB", options);
   const clock = form({ timeStyle: "medium" }), minute = form({ timeStyle: "short" });
-  const day = form({ day: "numeric", month: "short" }), full = form({ dateStyle: "full", timeStyle: "long" });
+  const day = form({ day: "numeric", month: "short" }), dated = form({ day: "numeric", month: "short", year: "numeric" }), full = form({ dateStyle: "full", timeStyle: "long" });
   const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
   function span(seconds) {
     let left = Math.round(seconds);
@@ -18,12 +18,13 @@
   }
   function written(time, now) {
     const at = new Date(time.dateTime), seconds = (now - at) / 1000, today = at.toDateString() === now.toDateString();
+    const date = (at.getFullYear() === now.getFullYear() ? day : dated).format(at);
     return {
       age: () => seconds >= 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`,
-      clock: () => today ? clock.format(at) : `${day.format(at)}, ${minute.format(at)}`,
+      clock: () => today ? clock.format(at) : `${date}, ${minute.format(at)}`,
       minute: () => minute.format(at),
       day: () => day.format(at), span: () => span(Math.abs(seconds)),
-      full: () => `${today ? "today" : day.format(at)}, ${clock.format(at)}`,
+      full: () => `${today ? "today" : date}, ${clock.format(at)}`,
     }[time.dataset.form]();
   }
   function tell() {
