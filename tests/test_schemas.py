@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from marshmallow import Schema, ValidationError
+from marshmallow import Schema, ValidationError, fields
 from marshmallow.decorators import POST_LOAD, VALIDATES_SCHEMA
 
 from scheduler_app.schemas.base import AnswerSchema, RequestSchema
@@ -56,6 +56,7 @@ def kinds_of(kind: type[Schema]) -> Iterator[type[Schema]]:
         (TaskOut, TASK | {"task_id": "7", "attempts": 1.0, "created_by": 8, "cancel_requested": 1}),
         (TaskDetailOut, TASK | {"waiting_for": {"reason": "turn", "ahead": 3}, "failures": [], "failure_count": 0}),
         (BatchOut, {"tasks": [TASK], "errors": [{"index": 1, "errors": {"priority": ["no"]}}]}),
+        (TaskOut, TASK | {"labels": {"customer": "17"}, "retry": None}),
         (BatchOut, {"tasks": []}),
     ],
 )
@@ -94,6 +95,14 @@ def test_all_errors_of_a_request_are_found(given: Any) -> None:
     with pytest.raises(ValidationError) as theirs:
         Schema.load(TaskRequest(), given)
     assert ours.value.messages == theirs.value.messages
+
+
+@pytest.mark.parametrize("kind", list(kinds_of(AnswerSchema)), ids=lambda kind: kind.__name__)
+def test_every_answer_writes_null_as_marshmallow_does(kind: type[Schema]) -> None:
+    schema = kind(exclude=[name for name, field in kind().fields.items() if isinstance(field, fields.Function)])
+    names = [field.attribute or name for name, field in schema.dump_fields.items()]
+    nothing = dict.fromkeys(name for name in names if "." not in name)
+    assert schema.dump(nothing) == Schema.dump(schema, nothing)
 
 
 def hooks_of(kind: type[Schema]) -> set[str]:

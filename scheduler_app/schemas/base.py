@@ -1,6 +1,6 @@
 """The base classes of all request schemas and all answer schemas."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from contextlib import suppress
 from functools import cached_property, partial
 from types import NoneType
@@ -31,13 +31,12 @@ class RequestSchema(Schema):
 
     def _load_valid(self, data: Mapping[str, Any]) -> Any:
         """Raises ValidationError at the first error. Of marshmallow's hooks it knows those that requests have."""
-        if not data.keys() <= self._keys.keys():
-            raise ValidationError("an unknown field")
-        loaded: Any = {}
-        for key, (name, field) in self._keys.items():
-            value = field.deserialize(data.get(key, missing), key, data)
-            if value is not missing:
-                loaded[name] = value
+        if not self._required <= data.keys() <= self._keys.keys():
+            raise ValidationError("a field is missing or unknown")
+        loaded: Any = {name: default() if callable(default) else default for name, default in self._defaults.items()}
+        for key in data:
+            name, field = self._keys[key]
+            loaded[name] = field.deserialize(data[key], key, data)
         for name, _, options in self._hooks[VALIDATES_SCHEMA]:
             original = [data] if options.get("pass_original") else []
             getattr(self, name)(loaded, *original, **WHOLE)
@@ -49,6 +48,14 @@ class RequestSchema(Schema):
     def _keys(self) -> dict[str, tuple[str, Field[Any]]]:
         """By the key in the JSON: the key in what is loaded, and the field."""
         return {field.data_key or name: (field.attribute or name, field) for name, field in self.load_fields.items()}
+
+    @cached_property
+    def _required(self) -> Set[str]:
+        return {key for key, (_, field) in self._keys.items() if field.required}
+
+    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        return {name: field.load_default for name, field in self._keys.values() if field.load_default is not missing}
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
         explain_unknown(error.messages_dict, [field.data_key or name for name, field in self.load_fields.items()])
@@ -84,19 +91,17 @@ class NoQuery(QuerySchema):
         error.messages_dict.update({name: ["Not allowed after the `?`: put it into the body."] for name in misplaced})
 
 
-# What a field writes as it is. Every other value is for the field itself.
+# What fields of exactly these types write as it is. Every other value, and other fields, are marshmallow's.
 WRITTEN_AS_IS: dict[type[Field[Any]], tuple[type, ...]] = {
     fields.Boolean: (bool, NoneType),
+    fields.Dict: (NoneType,),
     fields.Float: (float, NoneType),
-    fields.Function: (),  # which looks at the whole object
     fields.Integer: (int, NoneType),
+    fields.List: (NoneType,),
+    fields.Nested: (NoneType,),
+    fields.Raw: (NoneType,),
     fields.String: (str, NoneType),
 }
-
-
-def _written_as_is(field: Field[Any]) -> tuple[type, ...]:
-    """A field with `writes_none` says itself what stands for None."""
-    return () if hasattr(field, "writes_none") else WRITTEN_AS_IS.get(type(field), (NoneType,))
 
 
 class AnswerSchema(Schema):
@@ -125,6 +130,6 @@ class AnswerSchema(Schema):
     def _plan(self) -> list[tuple[str, str, tuple[type, ...], Field[Any]]]:
         """Of each field its key, the attribute it reads, the types that it writes as they are, and itself."""
         return [
-            (field.data_key or name, field.attribute or name, _written_as_is(field), field)
+            (field.data_key or name, field.attribute or name, WRITTEN_AS_IS.get(type(field), ()), field)
             for name, field in self.dump_fields.items()
         ]

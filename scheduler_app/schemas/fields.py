@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
@@ -12,7 +12,7 @@ from marshmallow.utils import get_value
 
 from scheduler_app.config import PRIORITIES
 from scheduler_app.operations import MAX_FACTOR, MAX_PAUSE, MAX_RETRIES, USUAL, USUAL_PAUSES
-from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
+from scheduler_app.schemas.base import WRITTEN_AS_IS, AnswerSchema, QuerySchema, RequestSchema
 
 MAX_PARAMS = 65_536  # characters of JSON
 MAX_LABELS = 8
@@ -52,6 +52,9 @@ class Time(fields.AwareDateTime):
         if time.year not in YEARS:
             raise self.make_error("year")
         return time.astimezone(UTC)
+
+
+WRITTEN_AS_IS[Time] = (NoneType,)
 
 
 class Number(fields.Integer):
@@ -156,8 +159,6 @@ def labels_field() -> Labels:
 class LabelsOf(fields.Dict):
     """The labels of a row; {} for none."""
 
-    writes_none = True
-
     def __init__(self) -> None:
         super().__init__(
             keys=fields.String(),
@@ -255,8 +256,6 @@ class RetryOut(AnswerSchema):
 
 class RetryOf(fields.Nested):
     """The `retry` of a row with the columns `max_retries` and `retry`."""
-
-    writes_none = True
 
     def __init__(self) -> None:
         super().__init__(RetryOut, dump_only=True)
