@@ -1,16 +1,12 @@
 """The tables. The task table is the truth; Redis only has the ids of the tasks that are due now."""
 
-import json
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     CheckConstraint,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -18,54 +14,13 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Text,
-    TypeDecorator,
     false,
     text,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
-from sqlalchemy.types import TypeEngine
 
+from scheduler_app.database.columns import ID, Json, UTCDateTime
 from scheduler_app.extensions import Base
-
-ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite only counts up an INTEGER key
-
-
-class UTCDateTime(TypeDecorator[datetime]):
-    """Aware in Python, UTC in the database. SQLite drops the zone, so it is put back."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without zone")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class Json(TypeDecorator[Any]):
-    """JSON, and text on SQLite: a column declared JSON there would turn a long integer into a rounded float."""
-
-    impl = Text
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        postgres = dialect.name == "postgresql"
-        return dialect.type_descriptor(postgresql.JSON(none_as_null=True) if postgres else Text())
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        return value if value is None or dialect.name == "postgresql" else json.dumps(value, allow_nan=False)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return value if value is None or dialect.name == "postgresql" else json.loads(value)
 
 
 class Status(StrEnum):
@@ -115,6 +70,12 @@ class Task(Base):
     progress: Mapped[dict[str, Any] | None] = mapped_column(Json)  # {percent, message}, as the operation last said
     cancel_requested: Mapped[bool] = mapped_column(Boolean, server_default=false())  # while STARTED: stop, please
     worker_id: Mapped[str | None] = mapped_column(String(36))  # of the latest attempt
+    begun: Mapped[bool] = mapped_column(
+        Boolean, server_default=false()
+    )  # while STARTED: the attempt has certainly begun, so it counts if its worker is lost
+    suspected: Mapped[bool] = mapped_column(
+        Boolean, server_default=false()
+    )  # of ending its worker: a worker was lost that may have begun it; it is claimed by itself next
     claims: Mapped[int] = mapped_column(
         Integer, default=0
     )  # how often it was begun, retried or changed by hand; never reset, so that it fences off late replies

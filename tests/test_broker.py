@@ -8,11 +8,10 @@ from collections.abc import Iterable
 import dramatiq
 import pytest
 import redis
-from dramatiq import Message, MessageProxy
+from dramatiq import Message
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.errors import ActorNotFound
 
-from scheduler_app.broker import ANY_OPERATION, Delivery, GiveBack, WorkerBroker, queue_name
+from scheduler_app.broker import Delivery, WorkerBroker, queue_name
 from tests.support.processes import eventually
 from tests.support.servers import Valkey
 
@@ -33,7 +32,7 @@ def fill(broker: WorkerBroker, count: int, priorities: Iterable[int] = range(10)
         broker.publish(deliveries(count, priority=priority, first=1 + 1_000_000 * priority))
 
 
-def pull(broker: WorkerBroker, count: int = 1) -> list[tuple[str, str, bytes]]:
+def pull(broker: WorkerBroker, count: int = 1) -> list[tuple[str, str]]:
     return broker.pull(broker.weights, count)
 
 
@@ -42,28 +41,28 @@ def shares(*brokers: WorkerBroker, pulls: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     while counts.total() < pulls:
         size = min(random.randint(1, 16), pulls - counts.total())
-        counts.update(name for name, _, _ in pull(random.choice(brokers), size))
+        counts.update(name for name, _ in pull(random.choice(brokers), size))
     return counts
 
 
-def deliver(broker: WorkerBroker, task_id: int = 1) -> MessageProxy:
+def deliver(broker: WorkerBroker, task_id: int = 1) -> tuple[str, str]:
     broker.publish(deliveries(1, first=task_id))
-    [(_, _, data)] = pull(broker)
-    return MessageProxy(Message.decode(data))
+    [pulled] = pull(broker)
+    return pulled
 
 
-def acknowledge(broker: WorkerBroker, message: MessageProxy) -> None:
-    broker.consume(message.queue_name).ack(message)
-    broker.pull(broker.weights, 0, done=broker.books.take_done(100))
+def acknowledge(broker: WorkerBroker, *pulled: tuple[str, str]) -> None:
+    broker.pull(broker.weights, 0, done=pulled)
 
 
 def acks(valkey: Valkey) -> list[bytes]:
     return list(valkey.client.scan_iter("dramatiq:__acks__*"))
 
 
-def test_a_delivery_is_a_message_of_dramatiq(broker: WorkerBroker) -> None:
+def test_a_delivery_is_a_message_of_dramatiq(broker: WorkerBroker, valkey: Valkey) -> None:
     broker.publish([Delivery(7, 2, "http_request", 3)])
-    [(name, message_id, data)] = pull(broker)
+    [(name, message_id)] = pull(broker)
+    data = valkey.client.hget("dramatiq:tasks.p3.msgs", "7.2")
     message = Message.decode(data)
     assert (name, message_id) == (message.queue_name, message.message_id) == ("tasks.p3", "7.2")
     assert (message.actor_name, message.args, message.kwargs) == ("http_request", (7, 2), {})
@@ -86,13 +85,11 @@ def test_an_attempt_can_be_published_again_when_it_was_acknowledged(broker: Work
 
 
 def test_what_is_done_is_acknowledged_with_the_next_pull(broker: WorkerBroker, valkey: Valkey) -> None:
-    messages = [deliver(broker, task_id) for task_id in (1, 2, 3)]
-    for message in messages[:2]:
-        broker.consume("tasks.p5").ack(message)
+    pulled = [deliver(broker, task_id) for task_id in (1, 2, 3)]
     assert valkey.client.hlen("dramatiq:tasks.p5.msgs") == 3
     broker.publish(deliveries(1, first=4))
     valkey.client.config_resetstat()
-    assert len(broker.pull(broker.weights, 5, done=broker.books.take_done(100))) == 1
+    assert len(broker.pull(broker.weights, 5, done=pulled[:2])) == 1
     assert valkey.client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
     assert sorted(valkey.client.hkeys("dramatiq:tasks.p5.msgs")) == [b"3.0", b"4.0"]
 
@@ -107,6 +104,12 @@ def test_a_thousand_messages_are_one_round_trip(broker: WorkerBroker, valkey: Va
     assert set(commands) == {
         f"cmdstat_{name}" for name in ("evalsha", "smembers", "hsetnx", "rpush", "publish", "config|resetstat")
     }
+
+
+def test_what_was_given_back_can_come_before_all_that_waits(broker: WorkerBroker) -> None:
+    broker.publish(deliveries(2))
+    assert broker.publish(deliveries(2, first=10), first=True) == 2
+    assert [message_id for _, message_id in pull(broker, 9)] == ["11.0", "10.0", "1.0", "2.0"]
 
 
 def test_more_than_a_thousand_are_published_in_batches(broker: WorkerBroker) -> None:
@@ -196,33 +199,30 @@ def test_changed_weights_count_at_once(broker: WorkerBroker, valkey: Valkey) -> 
 
 def test_the_most_urgent_of_a_full_house_comes_first(broker: WorkerBroker) -> None:
     fill(broker, 1)
-    assert [name for name, _, _ in pull(broker, 10)] == [queue_name(priority) for priority in range(10)]
+    assert [name for name, _ in pull(broker, 10)] == [queue_name(priority) for priority in range(10)]
 
 
 def test_only_the_named_queues_are_pulled(broker: WorkerBroker) -> None:
     fill(broker, 2)
-    assert [name for name, _, _ in broker.pull(["tasks.p3", "tasks.p4"], 10)] == ["tasks.p3", "tasks.p4"] * 2
+    assert [name for name, _ in broker.pull(["tasks.p3", "tasks.p4"], 10)] == ["tasks.p3", "tasks.p4"] * 2
 
 
 def test_an_id_without_message_is_passed_over(broker: WorkerBroker, valkey: Valkey) -> None:
     broker.publish(deliveries(2))
     valkey.client.hdel("dramatiq:tasks.p5.msgs", "1.0")
-    assert [message_id for _, message_id, _ in pull(broker, 2)] == ["2.0"]
+    assert [message_id for _, message_id in pull(broker, 2)] == ["2.0"]
 
 
 def test_a_message_given_back_waits_again(broker: WorkerBroker, valkey: Valkey) -> None:
-    message = deliver(broker)
-    message.stuff_exception(GiveBack())
-    broker.consume("tasks.p5").ack(message)
+    broker.requeue(*deliver(broker))
     assert broker.waiting()[5] == 1
     assert acks(valkey) == []
 
 
 def test_acknowledging_what_redis_has_lost_does_nothing(broker: WorkerBroker, valkey: Valkey) -> None:
-    message = deliver(broker)
+    pulled = deliver(broker)
     valkey.client.flushall()
-    acknowledge(broker, message)
-    assert not broker.books.in_doubt
+    acknowledge(broker, pulled)
     assert broker.waiting()[5] == 0
 
 
@@ -275,12 +275,11 @@ def test_what_a_stock_worker_had_pulled_comes_back(valkey: Valkey) -> None:
     assert len(stock.do_fetch("tasks.p5", 2)) == 2
     stock.do_ack("tasks.p5", "1.0")
     assert eventually(lambda: keeper.maintain() and keeper.waiting()[5] == 1)
-    assert [message_id for _, message_id, _ in pull(keeper, 2)] == ["2.0"]
+    assert [message_id for _, message_id in pull(keeper, 2)] == ["2.0"]
 
 
 def test_old_dead_letters_are_deleted(broker: WorkerBroker, valkey: Valkey) -> None:
-    message = deliver(broker)
-    broker.consume("tasks.p5").nack(message)
+    broker.nack(*deliver(broker))
     assert not broker.maintain()
     assert broker.maintain()
     assert valkey.client.hlen("dramatiq:tasks.p5.XQ.msgs") == 1
@@ -309,24 +308,8 @@ def test_it_is_made_without_redis_and_fails_fast() -> None:
             call()
 
 
-def test_an_acknowledgement_without_redis_raises_nothing() -> None:
-    broker = WorkerBroker("unix:///nowhere/socket")
-    delivery = deliveries(1)[0]
-    broker.consume("tasks.p5").ack(MessageProxy(Message.decode(delivery.encode(0).encode())))
-    assert broker.books.take_done(100) == [("tasks.p5", "1.0")]
-
-
 def test_there_are_ten_queues_and_no_others(broker: WorkerBroker) -> None:
     assert broker.get_declared_queues() == {f"tasks.p{priority}" for priority in range(10)}
     assert broker.get_declared_delay_queues() == set()
     with pytest.raises(ValueError, match="'default': the queues are"):
         dramatiq.actor(print, broker=broker)
-
-
-def test_an_unknown_operation_goes_to_the_actor_for_any(broker: WorkerBroker) -> None:
-    with pytest.raises(ActorNotFound):
-        broker.get_actor("gone")
-    any_operation = dramatiq.actor(print, actor_name=ANY_OPERATION, queue_name="tasks.p5", broker=broker)
-    known = dramatiq.actor(repr, actor_name="known", queue_name="tasks.p5", broker=broker)
-    assert broker.get_actor("gone") is any_operation
-    assert broker.get_actor("known") is known

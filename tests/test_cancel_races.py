@@ -18,6 +18,7 @@ from scheduler_app.services import bulk, control, tasks
 from scheduler_app.services.bulk import Chosen
 from scheduler_app.services.firing import fire_due
 from scheduler_app.worker.status_writer import StatusWriter
+from tests.support.claims import begun, ended, message
 from tests.support.row_locks import wait_until_blocked
 from tests.support.schedules import HOUR, NOON, create, tasks_of
 
@@ -81,8 +82,8 @@ def test_a_racing_cancel_reaches_the_task_unless_it_has_finished(app: Flask) -> 
 
     def race(writer: StatusWriter, task_id: int) -> bool:
         gate.wait()
-        attempt = writer.claim((task_id, 0), now=NOON)
-        return attempt is not None and task_id % 2 == 1 and writer.succeed(attempt, "2", now=NOON)[0]
+        attempt = begun(writer, message(task_id), now=NOON)
+        return attempt is not None and task_id % 2 == 1 and ended(writer, attempt, now=NOON)
 
     def cancel(client: FlaskClient, task_id: int) -> int:
         gate.wait()
@@ -97,5 +98,5 @@ def test_a_racing_cancel_reaches_the_task_unless_it_has_finished(app: Flask) -> 
     assert {task_id for task_id, answer in answers.items() if answer == 409} <= succeeded
     with app.app_context():
         query = select(Task.status, Task.cancel_requested).where(Task.task_id.not_in(succeeded))
-        ended = {tuple(row) for row in db.session.execute(query)}
-    assert ended <= {("CANCELLED", False), ("STARTED", True)}
+        ends = {tuple(row) for row in db.session.execute(query)}
+    assert ends <= {("CANCELLED", False), ("STARTED", True)}

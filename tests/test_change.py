@@ -14,6 +14,7 @@ from scheduler_app.models import Status
 from scheduler_app.services import dispatch
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.worker.status_writer import StatusWriter
+from tests.support.claims import begun, message
 from tests.support.processes import Process, eventually
 from tests.support.tasks import finished, get, submit
 from tests.test_tasks_api import post, set_status
@@ -133,7 +134,7 @@ def test_of_a_change_and_a_claim_at_the_same_moment_one_wins(app: Flask, client:
         with app.app_context(), closing(StatusWriter("a worker")) as writer:
             for task_id in ids:
                 at_once.wait()
-                claimed[task_id] = writer.claim((task_id, 0), now=datetime.now(UTC))
+                claimed[task_id] = begun(writer, message(task_id), now=datetime.now(UTC))
 
     def patch() -> None:
         for task_id in ids:

@@ -5,11 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
-from dramatiq import Message, MessageProxy
 from flask import Flask
 from flask.testing import FlaskClient
 
-from scheduler_app.broker import Delivery, GiveBack, WorkerBroker
+from scheduler_app.broker import Delivery, WorkerBroker
 from scheduler_app.services import dispatch
 from tests.support.processes import Process, eventually
 from tests.support.servers import Valkey
@@ -36,27 +35,20 @@ def keys(valkey: Valkey, kind: str = "acks") -> list[bytes]:
     return list(valkey.client.scan_iter(f"dramatiq:__{kind}__*"))
 
 
-def message(task_id: int) -> MessageProxy:
-    return MessageProxy(Message.decode(Delivery(task_id, 0, "calculate", 5).encode(0).encode()))
-
-
 def test_messages_are_handed_out_and_acknowledged(broker: WorkerBroker, valkey: Valkey) -> None:
     done = [("tasks.p5", "1.0"), ("tasks.p5", "2.0")]
-    assert [id_ for _, id_, _ in broker.pull(broker.weights, 10, done=done)] == ["3.0", "4.0", "5.0"]
+    assert [id_ for _, id_ in broker.pull(broker.weights, 10, done=done)] == ["3.0", "4.0", "5.0"]
     assert valkey.client.hlen("dramatiq:tasks.p5.msgs") == 3
 
 
 def test_messages_are_given_back(broker: WorkerBroker, valkey: Valkey) -> None:
-    given_back = message(1)
-    given_back.stuff_exception(GiveBack())
-    broker.consume("tasks.p5").ack(given_back)
-    broker.consume("tasks.p5").requeue([message(2)])
+    broker.requeue("tasks.p5", "1.0", "2.0")
     assert broker.waiting()[5] == 5
     assert keys(valkey) == []
 
 
 def test_a_message_goes_to_the_dead_letters(broker: WorkerBroker, valkey: Valkey) -> None:
-    broker.consume("tasks.p5").nack(message(1))
+    broker.nack("tasks.p5", "1.0")
     assert valkey.client.hkeys("dramatiq:tasks.p5.XQ.msgs") == valkey.client.zrange("dramatiq:tasks.p5.XQ", 0, -1)
     assert valkey.client.zcard("dramatiq:tasks.p5.XQ") == 1
 

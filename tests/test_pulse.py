@@ -12,7 +12,7 @@ from scheduler_app.models import Task
 from scheduler_app.services import attempts, tasks
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.worker.pulse import Loop
-from scheduler_app.worker.running import RunningTask, attempts_here, expect, expect_no_more, registered
+from scheduler_app.worker.running import RunningTask
 from tests.support.claims import claim
 
 NOW = datetime(2040, 6, 1, 12, tzinfo=UTC)
@@ -34,15 +34,6 @@ def test_a_loop_outlives_whatever_its_step_raises(app: Flask) -> None:
     loop.join()
 
 
-def test_a_task_is_here_from_before_its_claim_until_its_end() -> None:
-    expect((1, 0))
-    assert attempts_here() == {(1, 1)}
-    with registered(Attempt(1, 1, 1, 0, "calculate", {})):
-        expect_no_more((1, 0))
-        assert attempts_here() == {(1, 1)}
-    assert attempts_here() == set()
-
-
 @pytest.mark.usefixtures("context")
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_progress_does_not_wait_for_a_row_that_somebody_holds() -> None:
@@ -59,7 +50,7 @@ def test_progress_does_not_wait_for_a_row_that_somebody_holds() -> None:
 
 
 def test_progress_that_could_not_be_saved_gives_way_to_newer() -> None:
-    task = RunningTask(Attempt(1, 1, 1, 0, "calculate", {}))
+    task = RunningTask(Attempt(1, 1, 1, 0, "calculate", {}), 0)
     task.progress(1)
     taken = task.take_progress()
     assert taken

@@ -12,13 +12,15 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select, text
 
+from scheduler_app.broker import Message
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
 from scheduler_app.operations import PermanentError
 from scheduler_app.services import attempts, bulk, dispatch, occurrences, task_schedules, tasks, workers
 from scheduler_app.services.bulk import Chosen
 from scheduler_app.services.firing import fire_due
-from scheduler_app.worker.status_writer import Message, StatusWriter
+from scheduler_app.worker.status_writer import StatusWriter
+from tests.support.claims import claim, message, success
 from tests.support.row_locks import wait_until_blocked
 from tests.support.schedules import DAY, HOUR, NOON, create
 
@@ -85,19 +87,17 @@ def retry_many() -> None:
 
 
 def work() -> None:
-    """A chain of claims, each with the success of the one before."""
+    """Claims several at once, with the successes of those before, in any order."""
     with closing(StatusWriter(WORKER)) as writer:
-        attempt = None
-        for message in some_waiting(20):
-            if attempt:
-                attempt = writer.succeed(attempt, "2", following=message, now=NOON)[1]
-            else:
-                attempt = writer.claim(message, now=NOON)
+        running: list[attempts.Attempt] = []
+        for _ in range(5):
+            ended = [success(attempt, now=NOON) for attempt in running]
+            running = [*writer.settle(ended, some_waiting(4), now=NOON).claimed.values()]
 
 
 def some_waiting(count: int, *conditions: Any) -> list[Message]:
     query = select(Task.task_id, Task.claims).where(Task.status == Status.PENDING, *conditions)
-    rows = [(task_id, claims) for task_id, claims in db.session.execute(query)]
+    rows = [message(task_id, claims) for task_id, claims in db.session.execute(query)]
     db.session.rollback()
     return random.sample(rows, min(count, len(rows)))
 
@@ -115,22 +115,21 @@ class Hours:
         fire_due(now=self.now)
 
     def fail(self) -> None:
-        for message in some_waiting(1):
-            if attempt := self._claim(message):
+        for one in some_waiting(1):
+            if attempt := self._claim(one):
                 attempts.fail(attempt, PermanentError("broken"), now=NOON)
 
     def lose(self) -> None:
         """A worker that ends leaves what it has begun."""
-        for message in some_waiting(5):
-            self._claim(message)
+        for one in some_waiting(5):
+            self._claim(one)
         workers.leave(WORKER, now=NOON)
 
     def resume(self) -> None:
         task_schedules.resume(random.choice(self.schedules), now=self.now)
 
-    def _claim(self, message: Message) -> attempts.Attempt | None:
-        with closing(StatusWriter(WORKER)) as writer:
-            return writer.claim(message, now=NOON)
+    def _claim(self, one: Message) -> attempts.Attempt | None:
+        return claim(one.task_id, one.claims, worker_id=WORKER, in_company=random.random() < 0.5, now=NOON)
 
 
 def test_bulk_cancels_and_the_relay(app: Flask) -> None:

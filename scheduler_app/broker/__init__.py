@@ -2,22 +2,19 @@
 
 from scheduler_app.broker.breaker import NotAsked
 from scheduler_app.broker.consumer import WorkerBroker
-from scheduler_app.broker.delivery import Delivery, GiveBack, message_id, queue_name
+from scheduler_app.broker.delivery import Delivery, Message, message_id, parse, queue_name
 from scheduler_app.broker.ends import WorkersEnds
-from scheduler_app.broker.fair_queue import FairQueue, FairScheduling
-from scheduler_app.broker.priority_broker import ANY_OPERATION, MAX_AHEAD, PriorityBroker
+from scheduler_app.broker.priority_broker import MAX_AHEAD, PriorityBroker
 
 __all__ = [
-    "ANY_OPERATION",
     "MAX_AHEAD",
     "Delivery",
-    "FairQueue",
-    "FairScheduling",
-    "GiveBack",
+    "Message",
     "NotAsked",
     "PriorityBroker",
     "WorkerBroker",
     "WorkersEnds",
     "message_id",
+    "parse",
     "queue_name",
 ]

@@ -2,14 +2,6 @@
 
 from typing import NamedTuple
 
-from dramatiq.errors import Retry
-
-
-class GiveBack(Retry):
-    """Raised by an actor that has not done its task. The message goes back to its queue and is not acknowledged.
-
-    Dramatiq logs no traceback for a Retry.
-    """
 
 
 class Delivery(NamedTuple):
@@ -35,6 +27,26 @@ class Delivery(NamedTuple):
             f'"args":[{self.task_id},{self.claims}],"kwargs":{{}},"options":{{"redis_message_id":"{id_}"}},'
             f'"message_id":"{id_}","message_timestamp":{timestamp}}}'
         )
+
+
+class Message(NamedTuple):
+    """A message as a worker process gets it. Its id says all that is needed."""
+
+    queue: str
+    message_id: str
+    task_id: int
+    claims: int  # as in Delivery
+
+    @property
+    def claim(self) -> tuple[int, int]:
+        """Task and claims of the attempt that its claim makes."""
+        return self.task_id, self.claims + 1
+
+
+def parse(queue: str, message_id: str) -> Message:
+    """Raises ValueError when the id is not one of ours."""
+    task_id, _, claims = message_id.partition(".")
+    return Message(queue, message_id, int(task_id), int(claims))
 
 
 def queue_name(priority: int) -> str:

@@ -3,13 +3,11 @@
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import ClassVar, NamedTuple, cast
 
-import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import current_millis
-from dramatiq.errors import ActorNotFound
 
 from scheduler_app.broker.breaker import Breaker
 from scheduler_app.broker.connection import batches, connect, flat, script
@@ -20,7 +18,6 @@ from scheduler_app.broker.marker import Marker
 from scheduler_app.broker.pauses import Ask, Pauses
 from scheduler_app.config import PRIORITIES
 
-ANY_OPERATION = "*"  # name of the actor, if declared, that gets the messages for operations without an actor
 DEFAULT_WEIGHTS = tuple(2.0 ** (9 - priority) for priority in PRIORITIES)
 MAX_AHEAD = 10_000  # messages of a queue that a search for one looks at: it takes Redis less than a millisecond
 HEARTBEAT_TIMEOUT = 15_000  # milliseconds without a heartbeat after which a worker's messages are given back
@@ -82,35 +79,25 @@ class PriorityBroker(RedisBroker):
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
-    def get_actor(self, actor_name: str) -> "dramatiq.Actor[Any, Any]":
-        """Sends a message for an unknown operation to the actor ANY_OPERATION, which records the error in the task.
-
-        Without that actor the message would become a dead letter of Dramatiq, and the task would wait for ever.
-        """
-        try:
-            return super().get_actor(actor_name)
-        except ActorNotFound:
-            if ANY_OPERATION not in self.actors:
-                raise
-            return super().get_actor(ANY_OPERATION)
-
-    def publish(self, items: Iterable[Delivery]) -> int:
+    def publish(self, items: Iterable[Delivery], *, first: bool = False) -> int:
         """Sends the items, a thousand per round trip. Returns how many were new: what Redis still has stays as it is.
+
+        first: they come before all that waits at their priority.
 
         Raises NotAsked while earlier calls get no answer from Redis, and OutOfMemoryError while it is full.
         """
         timestamp = current_millis()
         parts = ((queue_name(item.priority), item.message_id, item.encode(timestamp)) for item in items)
-        return sum(map(self._publish_batch, batches(parts)))
+        return sum(self._publish_batch(batch, "lpush" if first else "rpush") for batch in batches(parts))
 
-    def _publish_batch(self, parts: list[tuple[str, str, str]]) -> int:
+    def _publish_batch(self, parts: list[tuple[str, str, str]], command: str) -> int:
         with self._breaker.call():
-            return int(self._publish(keys=[self.namespace], args=flat(parts)))
+            return int(self._publish(keys=[self.namespace], args=[command, *flat(parts)]))
 
     def pull(
         self, queues: Collection[str], count: int, *, done: Iterable[tuple[str, str]] = ()
-    ) -> list[tuple[str, str, bytes]]:
-        """At most `count` messages from these queues, chosen by weight, as (queue, Redis id, message).
+    ) -> list[tuple[str, str]]:
+        """At most `count` messages from these queues, chosen by weight, as (queue, Redis id).
 
         Paused queues give none. The same round trip acknowledges the messages in `done`, given as (queue, Redis id).
         """
@@ -120,10 +107,7 @@ class PriorityBroker(RedisBroker):
         if pulled is None and self.pauses.renew():  # Redis has lost the copy of the pauses
             pulled = self._pull(keys=[self.namespace], args=arguments)
         parts = iter(pulled or ())
-        return [
-            (name.decode(), message_id.decode(), data)
-            for name, message_id, data in zip(parts, parts, parts, strict=True)
-        ]
+        return [(name.decode(), message_id.decode()) for name, message_id in zip(parts, parts, strict=True)]
 
     def discard(self, priority: int, ids: Iterable[str]) -> int:
         """Deletes waiting messages whose tasks wait no longer, if they are near the head. Returns how many."""

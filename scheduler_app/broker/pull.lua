@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- pull(KEYS = {namespace}, ARGV = {worker, count, levels, queue, weight, ..., queue, id, queue, id, ...})
---   -> {queue, id, message, queue, id, message, ...}, at most count messages
+--   -> {queue, id, queue, id, ...} of at most count messages
 --      or nil when messages wait and it is not known which queues are paused
 --
 -- First it renews the worker's heartbeat, by Redis' clock. Then it acknowledges the messages whose ids follow the
@@ -73,16 +73,14 @@ end
 
 local pulled = {}
 local level = choose()
-while level and #pulled < 3 * count do
+while level and #pulled < 2 * count do
   local list = namespace .. ':' .. level.queue
   local id = redis.call('lpop', list)
   level.waiting = level.waiting - 1
-  local message = redis.call('hget', list .. '.msgs', id)
-  if message then
+  if redis.call('hexists', list .. '.msgs', id) == 1 then
     redis.call('sadd', namespace .. ':__acks__.' .. worker .. '.' .. level.queue, id)
-    for _, part in ipairs({level.queue, id, message}) do
-      pulled[#pulled + 1] = part
-    end
+    pulled[#pulled + 1] = level.queue
+    pulled[#pulled + 1] = id
     now = level.pass
     level.pass = now + level.stride
   else

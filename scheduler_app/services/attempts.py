@@ -2,14 +2,17 @@
 
 Each change is a compare-and-set. A claim checks the number of claims so far. The record of an outcome checks the number
 that its claim gave. So a second delivery of a message, or a late reply, finds nothing to change.
+
+An attempt that has not begun does not count: it is given back. Of an attempt whose worker was lost it may be unknown
+whether it had begun. It is given back as well, but suspected: it may be what ended the worker.
 """
 
 import traceback
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, CursorResult, case, insert, literal, null, select, update
+from sqlalchemy import ColumnElement, CursorResult, case, insert, literal, null, select, tuple_, update
 
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
@@ -17,7 +20,7 @@ from scheduler_app.models import Failure, Status, Task, UTCDateTime
 from scheduler_app.operations import USUAL, PermanentError, RetryLater
 from scheduler_app.services.causes import fingerprint
 from scheduler_app.services.ends import end_with_commit
-from scheduler_app.services.row_locks import lock_schedules
+from scheduler_app.services.row_locks import lock_schedules, update_tasks
 from scheduler_app.services.task_schedules import pause_after_failure
 
 LATEST = 3_600.0  # seconds that an error may ask to wait
@@ -28,8 +31,7 @@ MAX_MESSAGE = 2_000  # characters of an error that are kept
 MAX_TRACEBACK = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A task that this worker runs now. Its `claims` tell it from every earlier and later attempt at the same task."""
 
     task_id: int
@@ -38,6 +40,7 @@ class Attempt:
     max_retries: int
     operation: str
     params: dict[str, Any]
+    begun: bool = True  # the table says so: it was claimed to be begun at once
 
 
 class UnknownOperation(Exception):
@@ -48,22 +51,36 @@ class WorkerLost(Exception):
     """The worker that ran the attempt is gone: it was killed, was stopped too early, or was silent for too long."""
 
 
-def fail(attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | None = None, now: datetime) -> bool:
+def fail(
+    attempt: Attempt,
+    error: BaseException,
+    *,
+    progress: dict[str, Any] | None = None,
+    started_at: datetime | None = None,
+    now: datetime,
+) -> bool:
     """Sets the task to RETRYING with a backoff, and stores the error.
 
     It becomes ERROR instead when no retry is left or none would help, and CANCELLED when that was requested. Returns
     False when the task has moved on without this attempt.
+
+    started_at: when it began, if that is known better than when it was claimed.
     """
     begin_write()
     if is_last(attempt, error):
         lock_schedules([attempt.task_id])
-    won = record_failure(attempt, error, progress=progress, now=now)
+    won = record_failure(attempt, error, progress=progress, started_at=started_at, now=now)
     db.session.commit()
     return won
 
 
 def record_failure(
-    attempt: Attempt, error: BaseException, *, progress: dict[str, Any] | None = None, now: datetime
+    attempt: Attempt,
+    error: BaseException,
+    *,
+    progress: dict[str, Any] | None = None,
+    started_at: datetime | None = None,
+    now: datetime,
 ) -> bool:
     """Like `fail`, but the caller commits, and has locked the schedule that this may pause."""
     described = _described(error)
@@ -80,6 +97,8 @@ def record_failure(
         }
     values |= {"error": described, "error_type": described["type"]}
     values |= {"cause": fingerprint(attempt.operation, described)}
+    values |= {"started_at": started_at} if started_at else {}
+    values |= {} if isinstance(error, WorkerLost) else {"suspected": False}
     won = _finish(attempt, progress, unknown_since=None, cancel_requested=False, **values)
     if won:
         _keep(attempt, described, error, now)
@@ -101,30 +120,44 @@ def wait_for_operation(attempt: Attempt, *, now: datetime) -> bool:
         db.session.rollback()
         return False
     delay = min(MAX_WAIT, max(MIN_WAIT, waited.total_seconds() / 10))
-    won = give_back(attempt, run_at=now + timedelta(seconds=delay), unknown_since=since, now=now)
+    won = give_back([attempt], run_at=now + timedelta(seconds=delay), unknown_since=since, now=now)
     db.session.commit()
-    return won
+    return bool(won)
 
 
-def give_back(attempt: Attempt, *, run_at: datetime, now: datetime, **values: Any) -> bool:
-    """Undoes a claim whose operation has not begun: the attempt does not count. The caller commits.
+def give_back(given: Collection[Attempt], *, now: datetime, **values: Any) -> Sequence[Any]:
+    """Undoes claims whose operations have not begun: these attempts do not count. The caller commits.
 
-    `claims` rises all the same, and so the task needs a new message, which the relay sends at run_at.
-    False when the task has moved on without this attempt.
+    `claims` rises all the same, and so each task needs a new message, which the relay sends. It returns the tasks that
+    have not moved on without these attempts, with what a message needs.
     """
-    before = Status.PENDING if attempt.number == 1 else Status.RETRYING
-    return _finish(
-        attempt,
-        None,
-        status=_unless_cancelled(before),
-        claims=Task.claims + 1,
-        attempts=Task.attempts - 1,
-        run_at=run_at,
-        enqueued_at=None,
-        finished_at=case((Task.cancel_requested, literal(now, UTCDateTime())), else_=null()),
-        cancel_requested=False,
-        **values,
-    )
+    if not given:
+        return []
+    before = case((Task.attempts == 1, Status.PENDING), else_=Status.RETRYING)
+    changed = {
+        "status": _unless_cancelled(before),
+        "claims": Task.claims + 1,
+        "attempts": Task.attempts - 1,
+        "started_at": None,
+        "enqueued_at": None,
+        "finished_at": case((Task.cancel_requested, literal(now, UTCDateTime())), else_=null()),
+        "cancel_requested": False,
+    }
+    statement = update_tasks(*_standing(given)).values(changed | values)
+    columns = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.status)
+    given_back = db.session.execute(statement.returning(*columns)).all()
+    end_with_commit(task.task_id for task in given_back if task.status == Status.CANCELLED)
+    return given_back
+
+
+def begin(begun: Collection[tuple[Attempt, datetime]]) -> None:
+    """Records of attempts that were claimed in company that they have begun, and when. The caller commits.
+
+    It leaves out tasks that somebody else holds at the moment.
+    """
+    for attempt, started_at in begun:
+        free = select(Task.task_id).where(Task.task_id == attempt.task_id).with_for_update(skip_locked=True)
+        _finish(attempt, None, Task.task_id.in_(free), begun=True, started_at=started_at)
 
 
 def is_last(attempt: Attempt, error: BaseException) -> bool:
@@ -137,7 +170,7 @@ def _described(error: BaseException) -> dict[str, str]:
     return {"type": type(error).__name__[:200], "message": _printable(str(error))[:MAX_MESSAGE]}
 
 
-def _unless_cancelled(status: Status) -> Any:
+def _unless_cancelled(status: Any) -> Any:
     return case((Task.cancel_requested, Status.CANCELLED), else_=status)
 
 
@@ -148,6 +181,11 @@ def _delay(attempt: Attempt, error: BaseException) -> timedelta:
     pauses = db.session.scalar(select(Task.retry).where(Task.task_id == attempt.task_id))
     asked = min(error.seconds, LATEST) if isinstance(error, RetryLater) else 0.0
     return timedelta(seconds=max(USUAL.changed(pauses).pause(attempt.number), asked))
+
+
+def _standing(given: Collection[Attempt]) -> tuple[ColumnElement[bool], ...]:
+    ids = [(attempt.task_id, attempt.claims) for attempt in given]
+    return tuple_(Task.task_id, Task.claims).in_(ids), Task.status == Status.STARTED
 
 
 def _finish(attempt: Attempt, progress: dict[str, Any] | None, *conditions: ColumnElement[bool], **values: Any) -> bool:
@@ -175,7 +213,7 @@ def started(*conditions: ColumnElement[bool]) -> list[Attempt]:
     if not task_ids:
         return []
     lock_schedules(task_ids)
-    query = select(Task.task_id, Task.claims, Task.attempts, Task.max_retries, Task.operation, Task.params)
+    query = select(Task.task_id, Task.claims, Task.attempts, Task.max_retries, Task.operation, Task.params, Task.begun)
     query = query.where(Task.task_id.in_(task_ids), *running).with_for_update(skip_locked=True)
     return [Attempt(*row) for row in db.session.execute(query)]
 

@@ -26,10 +26,14 @@ RESYNC_BATCH = 5_000
 GRACE = timedelta(seconds=2)  # the process that accepts a task publishes it; the relay leaves it that much time
 
 
-def publish(tasks: Sequence[Row[Any] | SimpleNamespace]) -> bool:
-    """Sends committed tasks that are due. False when Redis is away or full: the relay sends them later."""
+def publish(tasks: Sequence[Row[Any] | SimpleNamespace], *, first: bool = False) -> bool:
+    """Sends committed tasks that are due. False when Redis is away or full: the relay sends them later.
+
+    first: they come before all that waits at their priority, the last one of them at the very front.
+    """
+    deliveries = (Delivery(task.task_id, task.claims, task.operation, task.priority) for task in tasks)
     try:
-        broker.publish(Delivery(task.task_id, task.claims, task.operation, task.priority) for task in tasks)
+        broker.publish(deliveries, first=first)
     except NotAsked:
         return False
     except RedisError as error:

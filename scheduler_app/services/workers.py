@@ -160,5 +160,8 @@ def _remove(silent: Sequence[tuple[str, datetime]]) -> Sequence[str]:
 
 
 def _abandon(lost: Sequence[attempts.Attempt], message: str, now: datetime) -> None:
+    """Nobody knows of an attempt that was claimed in company whether it had begun. So it does not count this time."""
+    attempts.give_back([attempt for attempt in lost if not attempt.begun], run_at=now, suspected=True, now=now)
     for attempt in lost:
-        attempts.record_failure(attempt, WorkerLost(message), now=now)
+        if attempt.begun:
+            attempts.record_failure(attempt, WorkerLost(message), now=now)

@@ -1,150 +1,88 @@
-"""What a worker does with one message: it claims the task, runs its operation and records the outcome."""
+"""What a worker does with a claimed task: it runs the operation. A success is recorded later, a failure at once."""
 
 import json
 import logging
-import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from flask import Flask
 from marshmallow import ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from scheduler_app.broker import GiveBack, WorkersEnds
-from scheduler_app.database import DatabaseClock, failures
+from scheduler_app.database import DatabaseClock
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
 from scheduler_app.operations import Operation, PermanentError, lookup
 from scheduler_app.services import attempts
-from scheduler_app.services.attempts import Attempt, UnknownOperation
-from scheduler_app.worker.running import RunningTask, expect, expect_no_more, registered
-from scheduler_app.worker.status_writer import Message, StatusWriter
+from scheduler_app.services.attempts import UnknownOperation
+from scheduler_app.worker.ledger import Claimed, Ended, Ledger
+from scheduler_app.worker.patience import GaveUp, Patience
+from scheduler_app.worker.running import RunningTask, registered
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 MAX_RESULT = 1_000_000  # characters of JSON
-LAST_WORD = 10.0  # seconds that a stopping worker still tries to store a result in the database
 
 
 class Executor:
-    """One per worker process. Its threads call `run`."""
+    """One per worker process. Its threads call `perform`."""
 
-    def __init__(self, app: Flask, writer: StatusWriter, following: Callable[[], Message | None]) -> None:
+    def __init__(self, app: Flask, ledger: Ledger, patience: Patience) -> None:
         self.app = app
         self.clock: DatabaseClock = app.extensions["backbeat.clock"]
-        self.ends: WorkersEnds = app.extensions["backbeat.broker"].ends
-        self.writer = writer
-        self.following = following  # returns the message that the calling thread gets next, if that is known
-        self.stopping = threading.Event()  # set once this worker is asked to stop
-        self._ahead = threading.local()  # claim: what this thread claimed with the success before it
+        self.ledger = ledger
+        self.patience = patience
 
-    def run(self, message: Message) -> None:
-        """Raises GiveBack when the database cannot be used now, so that the message comes again later."""
-        expect(message)
-        try:
-            attempt = self._claim(message)
-            if attempt is None:
-                log.info("task %d: message %d is out of date", *message, extra={"task_id": message[0]})
-                return
-            with registered(attempt) as task:
-                expect_no_more(message)
-                if not self._outcome(task):
-                    log.warning("task %d: attempt %d came too late, dropped", task.task_id, task.attempt)
-        finally:
-            expect_no_more(message)
+    def perform(self, claimed: Claimed) -> None:
+        """Runs the operation. Its success goes into the ledger, its failure into the table."""
+        message, attempt = claimed
+        with registered(attempt) as task:
+            try:
+                result = perform(task)
+            except BaseException as error:  # whatever an operation raises, sys.exit() too, is its own failure
+                self._record_failure(task, error)
+                self.ledger.settle([message])
+            else:
+                progress = task.take_progress()
+                last_word = json.dumps(progress) if progress else None
+                self.ledger.end(Ended(message, attempt, result, last_word, task.began, time.monotonic()))
 
-    def _claim(self, message: Message) -> Attempt | None:
-        claimed: tuple[Message, Attempt | None] | None = self._ahead.__dict__.pop("claim", None)
-        if claimed and claimed[0] == message:
-            return claimed[1]
+    def reject(self, ended: Ended, error: SQLAlchemyError) -> None:
+        """The database cannot store the result."""
+        with registered(ended.attempt, began=ended.began) as task:
+            self._record_failure(task, PermanentError(f"The result cannot be stored: {error}"))
+        self.ledger.settle([ended.message])
 
-        def claim(again: bool) -> Attempt | None:
-            return self.writer.claim(message, again=again, now=self.clock.now())
-
-        # What is no outage may be wrong only here: another worker may have the rights, or the next release.
-        return self._patiently(claim, bears=failures.is_outage, last_word=0)
-
-    def _outcome(self, task: RunningTask) -> bool:
-        """Runs the operation and records the outcome. Returns False when the task has moved on without this attempt."""
-        try:
-            result = perform(task)
-        except BaseException as error:  # whatever an operation raises, sys.exit() too, is its own failure
-            return self._record_failure(task, error)
-        try:
-            return self._record_success(task, result)
-        except SQLAlchemyError as error:  # of the data: all else was borne
-            return self._record_failure(task, PermanentError(f"The result cannot be stored: {error}"))
-
-    def _record_success(self, task: RunningTask, result: str) -> bool:
-        if following := self.following():
-            expect(following)
-        progress = task.take_progress()
-
-        def record(again: bool) -> tuple[bool, Attempt | None]:
-            now = self.clock.now()
-            return self.writer.succeed(
-                task.record, result, progress=progress, following=following, again=again, now=now
-            )
-
-        won, ahead = self._patiently(record, bears=_can_be_stored, last_word=LAST_WORD)
-        self._ahead.claim = following, ahead
-        if won:
-            self.ends.tell([task.task_id])
-        return won
-
-    def _record_failure(self, task: RunningTask, error: BaseException) -> bool:
+    def _record_failure(self, task: RunningTask, error: BaseException) -> None:
         progress = task.take_progress()
 
         def record(again: bool) -> bool:
             with self.app.app_context():  # of each try: its transaction, and SQLite's lock, must not outlive it
                 return self._fail(task, error, progress)
 
-        won = self._patiently(record, bears=_can_be_stored, last_word=LAST_WORD)
-        if won:
-            # The failure is recorded; only the line about it would be missing.
-            with suppress(SQLAlchemyError), self.app.app_context():
-                _log_failure(task, error)
-        return won
+        try:
+            won = self.patience(record)
+        except GaveUp:
+            log.warning("task %d: attempt %d failed, which cannot be stored", task.task_id, task.attempt)
+            return
+        if not won:
+            log.warning("task %d: attempt %d came too late, dropped", task.task_id, task.attempt)
+            return
+        # The failure is recorded; only the line about it would be missing.
+        with suppress(SQLAlchemyError), self.app.app_context():
+            _log_failure(task, error)
 
     def _fail(self, task: RunningTask, error: BaseException, progress: dict[str, Any] | None) -> bool:
-        now = self.clock.now()
+        now, began = self.clock.now(), task.began_at(self.clock.now)
         if not isinstance(error, UnknownOperation):
-            return attempts.fail(task.record, error, progress=progress, now=now)
+            return attempts.fail(task.record, error, progress=progress, started_at=began, now=now)
         if attempts.wait_for_operation(task.record, now=now):
             log.info("task %d waits, and spends no attempt: %s", task.task_id, error)
             return True
         waited = UnknownOperation(f"No worker has had the operation {task.record.operation!r} for a day.")
-        return attempts.fail(task.record, waited, progress=progress, now=now)
-
-    def _patiently(
-        self, change: Callable[[bool], T], *, bears: Callable[[SQLAlchemyError], bool], last_word: float
-    ) -> T:
-        """Does the change, and does it again until it succeeds, or until last_word seconds into the stop.
-
-        The change is told whether it is done again: an earlier try may have succeeded, and only its answer been lost.
-        Raises the error that it does not bear.
-        """
-        delay = 0.1
-        gave_up_at = None
-        again = False
-        while True:
-            try:
-                return change(again)
-            except SQLAlchemyError as error:
-                if not bears(error):
-                    raise
-                log.warning("the database cannot take it now; again in %.1f s: %s", delay, error)
-            again = True
-            if self.stopping.wait(delay):
-                gave_up_at = gave_up_at or time.monotonic() + last_word
-                if time.monotonic() >= gave_up_at:
-                    raise GiveBack
-                time.sleep(delay)
-            delay = min(delay * 2, 5.0)
+        return attempts.fail(task.record, waited, progress=progress, started_at=began, now=now)
 
 
 def _log_failure(task: RunningTask, error: BaseException) -> None:
@@ -155,11 +93,6 @@ def _log_failure(task: RunningTask, error: BaseException) -> None:
         log.info("task %d: cancelled in attempt %d: %r", task.task_id, task.attempt, error)
     elif not isinstance(error, UnknownOperation):
         log.info("task %d: attempt %d failed, tried again at %s: %r", task.task_id, task.attempt, run_at, error)
-
-
-def _can_be_stored(error: SQLAlchemyError) -> bool:
-    # A result may have taken hours: it waits until the database takes it, whatever is wrong there.
-    return not failures.is_of_the_data(error)
 
 
 def perform(task: RunningTask, *, time_limit: float | None = None) -> str:

@@ -1,9 +1,10 @@
-"""What a worker process does besides running tasks: it shows that it lives, notices cancellations, saves progress."""
+"""What a worker process does besides running tasks: it shows that it lives, hears cancellations, writes progress."""
 
 import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,8 @@ from scheduler_app.database import failures
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
 from scheduler_app.services import attempts, workers
-from scheduler_app.worker.running import RunningTask, attempts_here, running_tasks
+from scheduler_app.worker.ledger import Ledger
+from scheduler_app.worker.running import RunningTask, running_tasks
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +32,9 @@ class Pulse:
     Heartbeats have a thread of their own, so that a lock on the task table or on one of its rows does not delay them.
     """
 
-    def __init__(self, app: Flask, worker_id: str, *, threads: int, queues: list[str]) -> None:
+    def __init__(self, app: Flask, worker_id: str, ledger: Ledger, *, threads: int, queues: list[str]) -> None:
         self.app = app
+        self.ledger = ledger
         self.worker: dict[str, Any] = {
             "worker_id": worker_id,
             "host": socket.gethostname()[:255],
@@ -75,7 +78,7 @@ class Pulse:
         self.worker.setdefault("started_at", now)
 
     def _disown(self) -> None:
-        if disowned := self.strays.disown(attempts_here(), now=database.clock()):
+        if disowned := self.strays.disown(self.ledger.attempts(), now=database.clock()):
             log.warning("%d attempts stood as this worker's without running here", disowned)
 
 
@@ -119,8 +122,19 @@ def _secrets() -> list[str]:
 
 def _attend() -> None:
     if tasks := running_tasks():
+        _write_begun(tasks)
         _hear_cancellations(tasks)
         _write_progress(tasks)
+
+
+def _write_begun(tasks: list[RunningTask]) -> None:
+    """Of tasks that were claimed in company and turn out to be long: should this worker be lost, the attempt counts."""
+    long = [task for task in tasks if not task.known and time.monotonic() - task.began > ATTENTION]
+    by_id = sorted(long, key=lambda task: task.task_id)
+    attempts.begin([(task.record, task.began_at(database.clock)) for task in by_id])
+    db.session.commit()
+    for task in long:
+        task.known = True
 
 
 def _hear_cancellations(tasks: list[RunningTask]) -> None:

@@ -1,8 +1,9 @@
 """The attempts that run in this process. An operation sees its own as `current_task`; the pulse watches all."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 from scheduler_app.operations import Cancelled, running_task
@@ -16,8 +17,10 @@ MAX_MESSAGE = 500  # characters of a progress message
 class RunningTask:
     """An attempt while it runs here. Its operation calls it from its own thread, the pulse from another."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, began: float) -> None:
         self.record = attempt
+        self.began = began  # by the monotonic clock
+        self.known = attempt.begun  # the table says that it has begun
         self.task_id = attempt.task_id
         self.operation = attempt.operation
         self.attempt = attempt.number
@@ -25,6 +28,10 @@ class RunningTask:
         self._asked_at = 0.0
         self.call = InterruptibleCall()  # of the operation
         self.unsaved: dict[str, Any] | None = None  # progress that is not in the database yet
+
+    def began_at(self, clock: Callable[[], datetime]) -> datetime:
+        now = clock()  # which may take its time
+        return now - timedelta(seconds=time.monotonic() - self.began)
 
     def check_cancelled(self) -> None:
         if self.cancelled:
@@ -53,13 +60,12 @@ class RunningTask:
 
 
 _running: dict[int, RunningTask] = {}
-_expected: set[tuple[int, int]] = set()  # task and claims: being claimed here, or claimed and next to run
 
 
 @contextmanager
-def registered(attempt: Attempt) -> Iterator[RunningTask]:
-    """Registers an attempt as running here. To be held from its claim until its outcome is recorded."""
-    task = _running[attempt.task_id] = RunningTask(attempt)
+def registered(attempt: Attempt, *, began: float | None = None) -> Iterator[RunningTask]:
+    """Registers an attempt as running here, since now or since `began` of the monotonic clock."""
+    task = _running[attempt.task_id] = RunningTask(attempt, time.monotonic() if began is None else began)
     token = running_task.set(task)
     try:
         yield task
@@ -72,23 +78,3 @@ def registered(attempt: Attempt) -> Iterator[RunningTask]:
 
 def running_tasks() -> list[RunningTask]:
     return list(_running.values())
-
-
-def expect(message: tuple[int, int]) -> None:
-    """Call this before a claim. While the database is away, it may take long to learn whether the claim succeeded."""
-    _expected.add(_claimed(message))
-
-
-def expect_no_more(message: tuple[int, int]) -> None:
-    _expected.discard(_claimed(message))
-
-
-def attempts_here() -> set[tuple[int, int]]:
-    """The task and the claims of each attempt that runs here, or is about to."""
-    return {(task.task_id, task.record.claims) for task in running_tasks()} | _expected.copy()
-
-
-def _claimed(message: tuple[int, int]) -> tuple[int, int]:
-    """The attempt that a claim of the message makes. A claim adds one to the task's claims."""
-    task_id, claims = message
-    return task_id, claims + 1

@@ -1,52 +1,94 @@
-"""Records the start and the success of an attempt. Every task costs these two writes.
+"""Records which attempts begin and which have succeeded, for many tasks in one statement and one commit.
 
-A thread that finishes a task and has the next one at hand writes the success of the first and the start of the second
-together. So under load a task costs only one commit. Each is a compare-and-set, as in attempts.py.
+Every task costs these two writes. Each is a compare-and-set, as in services/attempts.py.
 """
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+from scheduler_app.broker import Message
 from scheduler_app.database import ThreadCursors, sqlite_time
+from scheduler_app.models import Status
 from scheduler_app.services.attempts import Attempt
-from scheduler_app.worker.running import running_tasks
 
-# Each text is the whole change, for both databases. With None as the task's id it changes nothing.
+Claim = tuple[datetime, str, bool, bool]  # now, the worker, whether it begins at once, whether suspects are left out
+Rows = list[Sequence[Any]]
+
+# For one row, on both databases.
 SUCCEED = """
     UPDATE task
-    SET status = 'SUCCESS', result = ?, progress = COALESCE(?, progress), finished_at = ?, cancel_requested = FALSE
+    SET status = 'SUCCESS', result = ?, progress = COALESCE(?, progress), started_at = ?, finished_at = ?,
+        cancel_requested = FALSE, suspected = FALSE
     WHERE task_id = ? AND claims = ? AND status = 'STARTED'
-    RETURNING task_id
+    RETURNING task_id, claims
 """
 CLAIM = """
     UPDATE task
-    SET status = 'STARTED', claims = claims + 1, attempts = attempts + 1, started_at = ?, worker_id = ?, progress = NULL
-    WHERE (expires_at IS NULL OR expires_at > ?) AND task_id = ? AND claims = ? AND status IN ('PENDING', 'RETRYING')
-    RETURNING attempts, max_retries, operation, params
+    SET status = 'STARTED', claims = claims + 1, attempts = attempts + 1, started_at = ?, worker_id = ?,
+        progress = NULL, begun = ?
+    WHERE task_id = ? AND claims = ? AND status IN ('PENDING', 'RETRYING') AND NOT (suspected AND ?)
+        AND (expires_at IS NULL OR expires_at > ?)
+    RETURNING task_id, claims, attempts, max_retries, operation, params
 """
-CLAIMED = """
-    SELECT attempts, max_retries, operation, params FROM task
-    WHERE task_id = ? AND claims = ? AND status = 'STARTED' AND worker_id = ?
+# For many, on PostgreSQL. The rows are locked first, in the order of their ids: an update from a list locks in any.
+# What is compared is the locked row, so that only the primary key leads to the rows: the index of statuses is full of
+# what just was.
+SETTLE = """
+    WITH ended AS (
+        SELECT * FROM unnest(%s::text[]::bigint[], %s::text[]::int[], %s::text[], %s::text[], %s::timestamptz[],
+            %s::timestamptz[]) AS ended (task_id, claims, result, progress, started_at, finished_at)
+    ), wanted AS (
+        SELECT * FROM unnest(%s::text[]::bigint[], %s::text[]::int[]) AS wanted (task_id, claims)
+    ), locked AS MATERIALIZED (
+        SELECT task_id, claims, status, suspected, expires_at FROM task
+        WHERE task_id = ANY (%s::text[]::bigint[]) ORDER BY task_id FOR NO KEY UPDATE
+    ), succeeded AS (
+        UPDATE task
+        SET status = 'SUCCESS', result = ended.result::json, progress = COALESCE(ended.progress::json, task.progress),
+            started_at = ended.started_at, finished_at = ended.finished_at, cancel_requested = FALSE, suspected = FALSE
+        FROM ended JOIN locked USING (task_id, claims)
+        WHERE task.task_id = ended.task_id AND locked.status = 'STARTED'
+        RETURNING task.task_id, task.claims
+    ), claimed AS (
+        UPDATE task
+        SET status = 'STARTED', claims = task.claims + 1, attempts = attempts + 1, started_at = %s, worker_id = %s,
+            progress = NULL, begun = %s
+        FROM wanted JOIN locked USING (task_id, claims)
+        WHERE task.task_id = wanted.task_id AND locked.status IN ('PENDING', 'RETRYING')
+            AND NOT (locked.suspected AND %s) AND (locked.expires_at IS NULL OR locked.expires_at > %s)
+        RETURNING task.task_id, task.claims, attempts, max_retries, operation, params
+    )
+    SELECT TRUE, * FROM claimed UNION ALL SELECT FALSE, task_id, claims, NULL, NULL, NULL, NULL FROM succeeded
+"""
+# Why a message was not claimed.
+LOOK = """
+    SELECT status, attempts, max_retries, operation, params FROM task
+    WHERE task_id = ? AND (claims = ? AND status IN ('PENDING', 'RETRYING') AND suspected
+        OR claims = ? AND status = 'STARTED' AND worker_id = ?)
 """
 
-BOTH = (
-    "WITH {} SELECT succeeded.task_id, claimed.*"
-    " FROM (VALUES (0)) AS always LEFT JOIN succeeded ON TRUE LEFT JOIN claimed ON TRUE"
-)
+
+class Success(NamedTuple):
+    """What an attempt leaves that has succeeded."""
+
+    attempt: Attempt
+    result: str  # JSON
+    progress: str | None  # JSON; its last word, if that is not in the table yet
+    started_at: datetime
+    finished_at: datetime
 
 
-def _after(done: str, change: str) -> str:
-    """The change, made to wait until the change named `done` is complete."""
-    return change.replace("RETURNING", f"AND (SELECT count(*) FROM {done}) >= 0 RETURNING")  # noqa: S608
+class Settled(NamedTuple):
+    """What a settlement did."""
 
-
-SUCCEED_FIRST = BOTH.format(f"succeeded AS ({SUCCEED}), claimed AS ({_after('succeeded', CLAIM)})").replace("?", "%s")
-CLAIM_FIRST = BOTH.format(f"claimed AS ({CLAIM}), succeeded AS ({_after('claimed', SUCCEED)})").replace("?", "%s")
-
-Message = tuple[int, int]  # the task's id and how often it was claimed before
+    succeeded: set[tuple[int, int]]  # task and claims; the other tasks have moved on, and their results are dropped
+    claimed: dict[Message, Attempt]
+    suspected: set[Message]  # to be claimed alone
+    # All other messages are out of date: the task is deleted, cancelled or claimed already.
 
 
 class StatusWriter:
@@ -58,81 +100,108 @@ class StatusWriter:
         self._sqlite = self.cursors.engine.dialect.name == "sqlite"
         self._turn = threading.Lock()  # for writes to SQLite, which itself waits by sleeping, ever longer
 
-    def claim(self, message: Message, *, again: bool = False, now: datetime) -> Attempt | None:
-        """Claims the task and returns the attempt. None when the task is deleted, cancelled or claimed already.
-
-        `again` says that an earlier try ended with an error. That try may have claimed the task for this worker without
-        our hearing of it; then this counts as claimed now.
-        """
-        return self._write(None, None, None, message, now)[1] or (self._find_claimed(message) if again else None)
-
-    def succeed(
+    def settle(
         self,
-        attempt: Attempt,
-        result: str,
+        ended: Sequence[Success],
+        messages: Sequence[Message],
         *,
-        progress: dict[str, Any] | None = None,
-        following: Message | None = None,
+        begun: bool = False,
+        suspected: bool = False,
         again: bool = False,
         now: datetime,
-    ) -> tuple[bool, Attempt | None]:
-        """Records the result, which is JSON, and claims the message that the thread runs next, if there is one.
+    ) -> Settled:
+        """Records the successes, and claims the tasks of the messages.
 
-        The first value returned is False when the task has moved on without this attempt; its result is then dropped.
-        `again` is as in `claim`.
+        begun: the attempts begin at once; without it, nobody will know whether they have begun, should they be lost.
+        suspected: tasks are claimed that are suspected. `again` says that an earlier try ended with an error. That try
+        may have claimed tasks for this worker without our hearing of it; then these count as claimed now.
         """
-        won, ahead = self._write(attempt, result, json.dumps(progress) if progress else None, following, now)
-        return won, ahead or (self._find_claimed(following) if again and following else None)
+        claim = now, self.worker_id, begun, not suspected
+        many = not self._sqlite and len(ended) + len(messages) > 1
+        succeeded, rows = (self._together if many else self._row_by_row)(ended, messages, claim)
+        found = {(task_id, claims): row for task_id, claims, *row in rows}
+        claimed = {one: _attempt(one, found[one.claim], begun) for one in messages if one.claim in found}
+        missed = [message for message in messages if message not in claimed]
+        return Settled(succeeded, claimed, self._look_again(missed, claimed, begun, again) if missed else set())
 
     def close(self) -> None:
         """Call this in a thread that ends."""
         self.cursors.close()
 
-    def _write(
-        self, attempt: Attempt | None, result: str | None, progress: str | None, message: Message | None, now: datetime
-    ) -> tuple[bool, Attempt | None]:
-        # Numbers go as text: a statement is prepared once for each combination of its parameters' types.
-        ended = (str(attempt.task_id), str(attempt.claims)) if attempt else (None, None)
-        begun = map(str, message) if message else (None, None)
-        execute = self._on_sqlite if self._sqlite else _on_postgresql
+    def _look_again(
+        self, missed: Collection[Message], claimed: dict[Message, Attempt], begun: bool, again: bool
+    ) -> set[Message]:
+        """Adds to the claimed ones what an earlier try has claimed; returns what is suspected."""
+        suspects = set()
         with self.cursors.current() as cursor:
-            succeeded, *claimed = execute(cursor, (result, progress, now, *ended), (now, self.worker_id, now, *begun))
-        if message is None or claimed[0] is None:
-            return succeeded is not None, None
-        return succeeded is not None, _attempt(message, claimed)
+            for message in missed:
+                key = message.task_id, message.claims, message.claim[1], self.worker_id
+                for status, *row in cursor.execute(self._text(LOOK), key).fetchall():
+                    if status != Status.STARTED:
+                        suspects.add(message)
+                    elif again:
+                        claimed[message] = _attempt(message, row, begun)
+        return suspects
 
-    def _find_claimed(self, message: Message) -> Attempt | None:
-        task_id, claims = message
-        if any(task.task_id == task_id for task in running_tasks()):
-            return None
-        statement = CLAIMED if self._sqlite else CLAIMED.replace("?", "%s")
+    def _row_by_row(
+        self, ended: Sequence[Success], messages: Sequence[Message], claim: Claim
+    ) -> tuple[set[tuple[int, int]], Rows]:
+        """In one transaction on SQLite. On PostgreSQL it is only for a single row."""
+        now, worker_id, begun, innocent = claim
+        begin = self._time(now), worker_id, begun
+        succeed, claim_one = self._text(SUCCEED), self._text(CLAIM)
+        with self._transaction() as cursor:
+            won = [cursor.execute(succeed, self._row(success)).fetchone() for success in ended]
+            keys = [(message.task_id, message.claims) for message in messages]
+            rows = [cursor.execute(claim_one, (*begin, *key, innocent, self._time(now))).fetchone() for key in keys]
+        return {(row[0], row[1]) for row in won if row}, [row for row in rows if row]
+
+    def _together(
+        self, ended: Sequence[Success], messages: Sequence[Message], claim: Claim
+    ) -> tuple[set[tuple[int, int]], Rows]:
+        # Numbers go as text, since the driver gives a list of numbers another type with each size of them.
+        ids = [str(success.attempt.task_id) for success in ended]
+        wanted = [str(message.task_id) for message in messages]
+        values = (
+            ids,
+            [str(success.attempt.claims) for success in ended],
+            [success.result for success in ended],
+            [success.progress for success in ended],
+            [success.started_at for success in ended],
+            [success.finished_at for success in ended],
+            wanted,
+            [str(message.claims) for message in messages],
+            ids + wanted,
+            *claim,
+            claim[0],
+        )
         with self.cursors.current() as cursor:
-            row = cursor.execute(statement, (task_id, claims + 1, self.worker_id)).fetchone()
-        return _attempt(message, row) if row else None
+            # Not prepared: a plan that was made while the table was small would be kept when it is large.
+            rows = cursor.execute(SETTLE, values, prepare=False).fetchall()
+        return {(row[1], row[2]) for row in rows if not row[0]}, [row[1:] for row in rows if row[0]]
 
-    def _on_sqlite(self, cursor: Any, success: Sequence[Any], claim: Sequence[Any]) -> Sequence[Any]:
-        with self._turn, cursor.connection:  # which commits, or rolls back
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        if not self._sqlite:  # each statement is one by itself
+            with self.cursors.current() as cursor:
+                yield cursor
+            return
+        with self.cursors.current() as cursor, self._turn, cursor.connection:  # which commits, or rolls back
             cursor.execute("BEGIN IMMEDIATE")
-            [succeeded] = cursor.execute(SUCCEED, _stored(success)).fetchall() or [(None,)]
-            [claimed] = cursor.execute(CLAIM, _stored(claim)).fetchall() or [(None, None, None, None)]
-        return *succeeded, *claimed
+            yield cursor
+
+    def _text(self, statement: str) -> str:
+        return statement if self._sqlite else statement.replace("?", "%s")
+
+    def _time(self, moment: datetime) -> datetime | str:
+        return sqlite_time(moment) if self._sqlite else moment
+
+    def _row(self, success: Success) -> Sequence[Any]:
+        times = self._time(success.started_at), self._time(success.finished_at)
+        return success.result, success.progress, *times, success.attempt.task_id, success.attempt.claims
 
 
-def _on_postgresql(cursor: Any, success: Sequence[Any], claim: Sequence[Any]) -> Sequence[Any]:
-    *_, ended, _ = success
-    *_, begun, _ = claim
-    # In the order of the ids, because all transactions lock tasks in that order.
-    claim_first = ended and begun and int(begun) < int(ended)
-    text, values = (CLAIM_FIRST, (*claim, *success)) if claim_first else (SUCCEED_FIRST, (*success, *claim))
-    row: Sequence[Any] = cursor.execute(text, values, prepare=True).fetchone()
-    return row
-
-
-def _attempt(message: Message, claimed: Sequence[Any]) -> Attempt:
-    number, max_retries, operation, params = claimed
+def _attempt(message: Message, row: Sequence[Any], begun: bool) -> Attempt:
+    number, max_retries, operation, params = row
     parsed = json.loads(params) if isinstance(params, str) else params
-    return Attempt(message[0], message[1] + 1, number, max_retries, operation, parsed)
-
-
-def _stored(values: Sequence[Any]) -> list[Any]:
-    return [sqlite_time(value) if isinstance(value, datetime) else value for value in values]
+    return Attempt(*message.claim, number, max_retries, operation, parsed, begun)

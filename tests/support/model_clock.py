@@ -4,15 +4,14 @@ Time passes only when the model says so, for services, workers and the scheduler
 """
 
 import itertools
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from scheduler_app.broker import fair_queue, priority_broker
-from scheduler_app.worker import running
+from scheduler_app.broker import priority_broker
+from scheduler_app.worker import exchange, execution, pulse, running, work_queue
 from tests.support.stage import current
 
 BEGINNING = datetime(2040, 6, 1, 12, tzinfo=UTC)
@@ -40,23 +39,12 @@ class Clock:
 
     def install(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(app.extensions, "backbeat.clock", self)
-        for module in (fair_queue, priority_broker):
+        for module in (priority_broker, exchange, execution, pulse, running, work_queue):
             monkeypatch.setattr(module, "time", self)
 
 
-class Books:
-    """What scheduler_app.worker.running keeps of one process."""
-
-    def __init__(self) -> None:
-        self.running: dict[Any, Any] = {}
-        self.expected: set[Any] = set()
-
-
 class OfProcess:
-    """Stands for a global dictionary or set: it is that of the process whose thread looks at it."""
-
-    def __init__(self, own: Callable[[Books], Any]) -> None:
-        self._own = own
+    """Stands for the global dictionary of running tasks: it is that of the process whose thread looks at it."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._mine(), name)
@@ -70,9 +58,8 @@ class OfProcess:
     def _mine(self) -> Any:
         actor = current()
         assert actor
-        return self._own(actor.process.books)
+        return actor.process.running
 
 
 def keep_processes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "_running", OfProcess(lambda books: books.running))
-    monkeypatch.setattr(running, "_expected", OfProcess(lambda books: books.expected))
+    monkeypatch.setattr(running, "_running", OfProcess())

@@ -64,6 +64,7 @@ class System(World):
         for worker in self.living():
             duties[f"{worker.name}'s heartbeat"] = partial(self.beat, worker)
             duties[f"{worker.name}'s disowning"] = partial(self.disown, worker)
+            duties[f"{worker.name}'s attention"] = partial(self.attend, worker)
             duties[f"{worker.name}'s tidying"] = partial(self.tidy, worker)
             if not worker.stopping:
                 duties[f"{worker.name}'s stop"] = partial(self.stop, worker)
@@ -182,6 +183,10 @@ class System(World):
 
     def disown(self, worker: ModelWorker, points: int | None) -> None:
         self._call(f"{worker.name}'s disowning", lambda now: worker.disown(), points, worker=worker)
+
+    def attend(self, worker: ModelWorker, points: int | None) -> None:
+        self.clock.seconds += 1
+        self._call(f"{worker.name}'s attention", lambda now: worker.attend(), points, worker=worker)
 
     def tidy(self, worker: ModelWorker, points: int | None) -> None:
         self.clock.seconds += 1

@@ -1,33 +1,34 @@
-"""A worker process of the model: the real queue, executor, status writer and pulse, in threads that stop at points."""
+"""A worker process of the model: the real queue, exchange, executor and pulse, in threads that stop at points."""
 
 import math
-from contextlib import suppress
-from queue import Empty
 from typing import Any, cast
 
 import dramatiq
-from dramatiq.worker import ConsumerThread, WorkerThread
 from flask import Flask
 from marshmallow import Schema
 
 from scheduler_app import database
-from scheduler_app.broker import ANY_OPERATION, FairQueue, FairScheduling, GiveBack, WorkerBroker, queue_name
+from scheduler_app.broker import WorkerBroker
 from scheduler_app.config import Settings
 from scheduler_app.operations import PermanentError, operation, running_task
 from scheduler_app.services import workers
+from scheduler_app.worker.exchange import Exchange
 from scheduler_app.worker.execution import Executor
-from scheduler_app.worker.pulse import Pulse
+from scheduler_app.worker.ledger import Ledger
+from scheduler_app.worker.patience import Patience
+from scheduler_app.worker.pulse import Pulse, _attend
 from scheduler_app.worker.running import RunningTask
-from scheduler_app.worker.status_writer import Message, StatusWriter
-from tests.support.model_clock import Books, Clock
+from scheduler_app.worker.status_writer import StatusWriter
+from scheduler_app.worker.work_queue import Scheduling, WorkQueue
+from tests.support.model_clock import Clock
 from tests.support.points import StoppingCursors
 from tests.support.stage import Actor, current, reach
 
-IDLE, BETWEEN = "idle", "between two tasks"  # points of a thread: without and with its next message at hand
+IDLE, BETWEEN = "idle", "between two tasks"  # points of a thread: without and with an attempt at hand
 SUCCEED, FAIL, FAIL_FOR_GOOD = "succeed", "fail", "fail for good"
 THREADS = 2
 GLANCE = 0.002  # seconds that an idle thread waits for a message: two ticks of the model's clock
-SHORT = 0.01  # seconds that a task takes, so that the queue fetches ahead
+SHORT = 0.01  # seconds that a task takes, so that the queue claims ahead
 
 
 class Nothing(Schema):
@@ -58,24 +59,26 @@ class ModelWorker:
     def __init__(self, name: str, app: Flask, settings: Settings, attempts: Any, clock: Clock) -> None:
         self.name = name
         self.app = app
+        self.clock = clock
         self.attempts = attempts  # who is told of each attempt that begins or ends
-        self.books = Books()
+        self.running: dict[Any, Any] = {}  # what scheduler_app.worker.running keeps of one process
         self.stopping = self.gone = self.killed = False
         self.threads: list[Actor] = []
         self.broker = WorkerBroker(settings.redis_url, weights=settings.priority_weights)
         self.broker.broker_id = name
-        self._declare_actors()
-        worker = dramatiq.Worker(self.broker, worker_threads=THREADS)
-        self.queue = FairQueue(self.broker, worker)
-        self.queue.consumers = worker.consumers = {queue: self._consumer(queue) for queue in self.broker.weights}
-        self.queue.task_time = SHORT
-        self.scheduling = FairScheduling()
-        self.scheduling.queue = self.queue
+        self.ledger, self.patience = Ledger(), Patience()
         with app.app_context():
             self.writer = StatusWriter(name)
             self.writer.cursors = StoppingCursors()
-        self.executor = Executor(app, self.writer, self._following)
-        self.pulse = Pulse(app, name, threads=THREADS, queues=sorted(self.broker.weights))
+        executor = Executor(app, self.ledger, self.patience)
+        exchange = Exchange(app, self.ledger, self.writer, self.patience, executor.reject)
+        exchange.broker = self.broker
+        self.scheduling = Scheduling(exchange, executor.perform)
+        self.scheduling.before_worker_boot(self.broker, dramatiq.Worker(self.broker, worker_threads=THREADS))
+        self.queue: WorkQueue = self.scheduling.queue
+        self.queue.queues = list(self.broker.weights)  # it is not opened: no thread moves by itself
+        self.queue.task_time = SHORT
+        self.pulse = Pulse(app, name, self.ledger, threads=THREADS, queues=sorted(self.broker.weights))
         self.pulse.strays = workers.Strays(name, clock.monotonic)
 
     def __repr__(self) -> str:
@@ -89,12 +92,10 @@ class ModelWorker:
 
     def work(self) -> None:
         """One of its threads, until it stops."""
-        thread = WorkerThread(
-            broker=self.broker, consumers=self.queue.consumers, work_queue=self.queue, worker_timeout=1000
-        )
         with database.deadline(math.inf):
-            self._process_all(thread)
-        self.scheduling.before_worker_thread_shutdown(self.broker, thread)
+            while not self._stops():
+                self.queue.wake()  # it polls
+                self.queue._run_next(self.clock.monotonic() + GLANCE)
         self.writer.close()
 
     def beat(self) -> None:
@@ -103,53 +104,29 @@ class ModelWorker:
     def disown(self) -> None:
         self.pulse._disown()
 
+    def attend(self) -> None:
+        _attend()
+
     def tidy(self) -> None:
-        """What the thread that listens for wake-ups does every second."""
+        """What two threads do that look every so often."""
         self.queue.tidy()
+        self.queue.acknowledge()
 
     def stop(self) -> None:
         """As dramatiq does when it is asked to."""
-        self.executor.stopping.set()
+        self.patience.stopping.set()
         self.stopping = True
-        self.scheduling.before_worker_shutdown(self.broker, self.queue.worker)
+        self.scheduling.before_worker_shutdown(self.broker, cast(Any, None))
         reach("waits for its threads", always=True, may_pass=lambda: all(thread.ended for thread in self.threads))
-        self.scheduling.after_worker_shutdown(self.broker, self.queue.worker)
+        self.scheduling.after_worker_shutdown(self.broker, cast(Any, None))
         with self.app.app_context():
             workers.leave(self.name, now=database.clock())
         self.gone = True
 
-    def _process_all(self, thread: WorkerThread) -> None:
-        while True:
-            reach(BETWEEN if "reserved" in self.queue.thread.__dict__ else IDLE, always=True)
-            if self.stopping:
-                break
-            self.queue.wake()  # it polls
-            with suppress(Empty):
-                thread.process_message(self.queue.get(timeout=GLANCE).message)
+    def has_work(self) -> bool:
+        """Claimed or to be recorded."""
+        return self.queue._is_astir()
 
-    def _declare_actors(self) -> None:
-        # As actors/worker.py, which is a program and cannot be imported twice.
-        def run(task_id: int, claims: int) -> None:
-            try:
-                self.executor.run((task_id, claims))
-            except GiveBack:
-                raise
-            except Exception:
-                raise GiveBack from None
-
-        for name in (ANY_OPERATION, "model.run"):
-            dramatiq.actor(actor_name=name, queue_name=queue_name(0), broker=self.broker)(run)
-
-    def _following(self) -> Message | None:
-        if message := self.queue.reserve():
-            task_id, claims = message.args
-            return task_id, claims
-        return None
-
-    def _consumer(self, name: str) -> ConsumerThread:
-        """Not started: what it would fetch, the queue fetches."""
-        thread = ConsumerThread(
-            broker=self.broker, queue_name=name, prefetch=0, work_queue=cast(Any, self.queue), worker_timeout=1000
-        )
-        thread.consumer = self.broker.consume(name)
-        return thread
+    def _stops(self) -> bool:
+        reach(BETWEEN if self.queue.ready else IDLE, always=True)
+        return self.stopping

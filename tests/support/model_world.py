@@ -143,8 +143,8 @@ class World:
 
     def _is_quiet(self) -> bool:
         idle = all(actor.point == IDLE for actor in self.stage.stopped())
-        fetched = any(worker.queue.qsize() for worker in self.living())
-        return idle and not fetched and not self.calls and not any(self.broker.waiting())
+        at_hand = any(worker.has_work() for worker in self.living())
+        return idle and not at_hand and not self.calls and not any(self.broker.waiting())
 
     def _blockers(self, backend: int) -> Sequence[int]:
         return self.monitor.scalars(text("SELECT unnest(pg_blocking_pids(:pid))"), {"pid": backend}).all()
