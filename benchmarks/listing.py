@@ -16,8 +16,9 @@ from benchmarks.harness import Environ, Options, Servers, application, progress
 from benchmarks.ours import N
 from benchmarks.sqlite import database
 from benchmarks.table import Row, milliseconds, percentile
+from scheduler_app.database.columns import Json
 from scheduler_app.extensions import db
-from scheduler_app.models import Json, Status, Task, TaskLabel, TaskSchedule
+from scheduler_app.models import Status, Task, TaskLabel, TaskSchedule
 from scheduler_app.services.shared import FRESH
 from tests.support.system import System
 

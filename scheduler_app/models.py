@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Float,
@@ -70,12 +71,8 @@ class Task(Base):
     progress: Mapped[dict[str, Any] | None] = mapped_column(Json)  # {percent, message}, as the operation last said
     cancel_requested: Mapped[bool] = mapped_column(Boolean, server_default=false())  # while STARTED: stop, please
     worker_id: Mapped[str | None] = mapped_column(String(36))  # of the latest attempt
-    begun: Mapped[bool] = mapped_column(
-        Boolean, server_default=false()
-    )  # while STARTED: the attempt has certainly begun, so it counts if its worker is lost
-    suspected: Mapped[bool] = mapped_column(
-        Boolean, server_default=false()
-    )  # of ending its worker: a worker was lost that may have begun it; it is claimed by itself next
+    begun: Mapped[bool] = mapped_column(Boolean, server_default=false())  # while STARTED: its attempt counts if lost
+    suspected: Mapped[bool] = mapped_column(Boolean, server_default=false())  # of ending its worker: claimed alone
     claims: Mapped[int] = mapped_column(
         Integer, default=0
     )  # how often it was begun, retried or changed by hand; never reset, so that it fences off late replies

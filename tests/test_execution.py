@@ -62,8 +62,10 @@ def test_after_the_last_attempt_it_is_an_error_with_every_failure_kept(
     scheduler()
     [task] = finished(client, submit(client, {"operation": "trial.fail", "max_retries": 1}))
     assert (task["status"], task["attempts"], task["result"]) == ("ERROR", 2, None)
-    retried = rf"\[INFO\] task {task['task_id']}: attempt 1 failed, tried again at "
-    eventually(lambda: re.search(rf"\[WARNING\] task {task['task_id']}: gave up after 2 attempts", process.output))
+    retried = rf" INFO worker .*: task {task['task_id']}: attempt 1 failed, tried again at "
+    eventually(
+        lambda: re.search(rf" WARNING worker .*: task {task['task_id']}: gave up after 2 attempts", process.output)
+    )
     assert re.search(retried, process.output)
     messages = [f"attempt {attempt} of task {task['task_id']}" for attempt in (1, 2)]
     assert [failure["message"] for failure in task["failures"]] == messages

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 
-
 class Delivery(NamedTuple):
     """One attempt of a task, on its way to a worker."""
 

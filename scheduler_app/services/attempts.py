@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, CursorResult, case, insert, literal, null, select, tuple_, update
 
 from scheduler_app.database import begin_write
+from scheduler_app.database.columns import UTCDateTime
 from scheduler_app.extensions import db
-from scheduler_app.models import Failure, Status, Task, UTCDateTime
+from scheduler_app.models import Failure, Status, Task
 from scheduler_app.operations import USUAL, PermanentError, RetryLater
 from scheduler_app.services.causes import fingerprint
 from scheduler_app.services.ends import end_with_commit

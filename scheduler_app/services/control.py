@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, case, literal, null
 
 from scheduler_app.database import begin_write
+from scheduler_app.database.columns import UTCDateTime
 from scheduler_app.errors import WrongState
 from scheduler_app.extensions import db
-from scheduler_app.models import WAITING, Status, Task, UTCDateTime
+from scheduler_app.models import WAITING, Status, Task
 from scheduler_app.services import audit, backlog, callers, dispatch, history, retries, tasks, unique
 from scheduler_app.services.ends import end_with_commit
 from scheduler_app.services.row_locks import update_tasks

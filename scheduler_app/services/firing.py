@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy import Integer, Row, Select, Update, bindparam, select, update
 
 from scheduler_app.database import as_table, begin_write, parameters
+from scheduler_app.database.columns import ID, UTCDateTime
 from scheduler_app.extensions import db
-from scheduler_app.models import ID, LeftOut, Overlap, Task, TaskSchedule, UTCDateTime
+from scheduler_app.models import LeftOut, Overlap, Task, TaskSchedule
 from scheduler_app.services import control, dispatch, left_out
 from scheduler_app.services.occurrences import create_tasks
 from scheduler_app.services.schedule_policies import Decision, decide

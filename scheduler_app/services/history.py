@@ -14,8 +14,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, cast, literal, null, or_, select
 
 from scheduler_app.database import begin_write, insert, settled, tally
+from scheduler_app.database.columns import UTCDateTime
 from scheduler_app.extensions import db
-from scheduler_app.models import HistoryMark, Status, Task, UTCDateTime
+from scheduler_app.models import HistoryMark, Status, Task
 from scheduler_app.services import spans, totals
 from scheduler_app.services.spans import CREATED, Counted, forget_old
 

@@ -7,7 +7,8 @@ from sqlalchemy import Select, insert, literal_column, select
 from sqlalchemy.orm import aliased
 
 from scheduler_app.database import as_table, parameters
-from scheduler_app.models import ID, Task, TaskLabel
+from scheduler_app.database.columns import ID
+from scheduler_app.models import Task, TaskLabel
 
 FIRST: Any = literal_column("label_0.task_id")  # by which to order what `having` gives, so that its index is used
 COLUMNS = {"task_id": ID, "name": TaskLabel.name.type, "value": TaskLabel.value.type}

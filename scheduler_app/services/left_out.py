@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Integer, Row, String, select, true
 
 from scheduler_app.database import as_table, insert, parameters
+from scheduler_app.database.columns import ID, UTCDateTime
 from scheduler_app.extensions import db
-from scheduler_app.models import ID, LeftOut, LeftOutTime, TaskSchedule, UTCDateTime
+from scheduler_app.models import LeftOut, LeftOutTime, TaskSchedule
 
 KEPT = 100  # rows of a schedule
 SINGLE = 10  # of the times that are left out at once, the newest; each of them gets a row of its own

@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, case, func, null, or_, select, type_coerce
 
 from scheduler_app.database import is_longer
+from scheduler_app.database.columns import Json
 from scheduler_app.extensions import db
-from scheduler_app.models import Failure, Json, Task
+from scheduler_app.models import Failure, Task
 
 SHORT = 1_024  # characters of JSON: longer values of these columns are left out
 COLUMNS = ("params", "result", "error", "progress")

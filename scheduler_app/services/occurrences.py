@@ -12,9 +12,10 @@ from sqlalchemy import Executable, Row, bindparam, literal, select
 from scheduler_app import clock_changes, recurrence
 from scheduler_app.clock_changes import ClockChange
 from scheduler_app.database import as_table, insert, parameters
+from scheduler_app.database.columns import ID, UTCDateTime
 from scheduler_app.errors import Invalid
 from scheduler_app.extensions import db
-from scheduler_app.models import ID, OCCURRENCE, SCHEDULED, Status, Task, TaskSchedule, UTCDateTime
+from scheduler_app.models import OCCURRENCE, SCHEDULED, Status, Task, TaskSchedule
 from scheduler_app.recurrence import Rule
 from scheduler_app.services import audit, backlog, dispatch, labels, listing, task_schedules, tasks
 from scheduler_app.services.idempotency import Once

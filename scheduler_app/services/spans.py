@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Integer, Row, SmallInteger, Text, and_, cast, delete, select, true
 
 from scheduler_app.database import SLOT, as_table, insert, parameters
+from scheduler_app.database.columns import Json, UTCDateTime
 from scheduler_app.extensions import db
-from scheduler_app.models import ALL, Depth, History, Json, UTCDateTime
+from scheduler_app.models import ALL, Depth, History
 
 QUARTER, HOUR = 900, 3600  # seconds
 # For so long, by the seconds of a span. A page reads some hundred spans of each kind of task: more would take too long.

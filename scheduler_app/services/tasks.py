@@ -23,7 +23,7 @@ from sqlalchemy import (
 from scheduler_app.database import as_table, execute_directly, insert, parameters
 from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
-from scheduler_app.models import HELD, Json, Status, Task, TaskLabel
+from scheduler_app.models import HELD, Status, Task, TaskLabel
 from scheduler_app.services import audit, backlog, callers, counts, dispatch, labels, listing, unique
 from scheduler_app.services.ends import end_with_commit
 from scheduler_app.services.idempotency import Once

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, Row, SmallInteger, Text, cast, select, true
 
 from scheduler_app.database import as_table, insert, parameters
+from scheduler_app.database.columns import Json
 from scheduler_app.extensions import db
-from scheduler_app.models import HistoryTotal, Json
+from scheduler_app.models import HistoryTotal
 from scheduler_app.services.spans import OTHER, Counted, Tally, read_buckets, stored_buckets
 
 MOST_OPERATIONS = 100  # that are told apart: each has some hundred series at most

@@ -92,15 +92,18 @@ class Exchange:
                 ended = self.ledger.take_ended(MOST)
                 return self._settle(wanted, ended, begun=begun, suspected=suspected, again=again)
             except SQLAlchemyError as error:
-                if not failures.is_outage(error):  # it may be wrong only here: another worker may have the rights
-                    self._requeue(wanted)
+                if wanted and not failures.is_outage(error):
+                    self._requeue(wanted)  # it may be wrong only here: another worker may have the rights
+                    self.patience.stopping.wait(1)  # they may come back at once
                 raise
 
         try:
             return self.patience(change)
         except GaveUp:
             self._requeue(wanted)
-            return NOTHING
+        except SQLAlchemyError:
+            log.exception("%d tasks cannot be claimed and are given back", len(messages))
+        return NOTHING
 
     def give_back(self, claimed: Collection[Claimed]) -> None:
         """Undoes claims whose attempts have not begun. Their tasks come before all others at their priority again."""
@@ -116,8 +119,8 @@ class Exchange:
 
         try:
             self.patience(change)
-        except GaveUp:
-            log.warning("%d tasks are begun again when this worker is missed", len(claimed))
+        except (GaveUp, SQLAlchemyError) as error:
+            log.warning("%d tasks are begun again when they are missed: %s", len(claimed), error)
         self.ledger.settle([one.message for one in claimed])
 
     def release(self, messages: Iterable[Message]) -> None:

@@ -52,7 +52,10 @@ class Executor:
     def reject(self, ended: Ended, error: SQLAlchemyError) -> None:
         """The database cannot store the result."""
         with registered(ended.attempt, began=ended.began) as task:
-            self._record_failure(task, PermanentError(f"The result cannot be stored: {error}"))
+            try:
+                self._record_failure(task, PermanentError(f"The result cannot be stored: {error}"))
+            except SQLAlchemyError:
+                log.exception("task %d: attempt %d is left", task.task_id, task.attempt)
         self.ledger.settle([ended.message])
 
     def _record_failure(self, task: RunningTask, error: BaseException) -> None:

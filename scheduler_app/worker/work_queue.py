@@ -123,8 +123,12 @@ class WorkQueue:
 
         It ends when nothing came for `timeout` seconds, or the worker stops.
         """
-        while block and self._run_next(time.monotonic() + timeout):
-            pass
+        try:
+            while block and self._run_next(time.monotonic() + timeout):
+                pass
+        except Exception:  # a thread that raised it would be gone
+            log.exception("a worker's thread begins again")
+            self.exchange.patience.stopping.wait(1)
         raise Empty
 
     def get_nowait(self) -> NoReturn:
@@ -139,7 +143,7 @@ class WorkQueue:
         oldest = self.ledger.oldest_end()
         if oldest is not None and now - oldest >= TICK:
             self._exchange()
-        if (self.ready or self.suspected) and now - self.taken_at > STALLED:
+        if (self.ready or self.suspected) and now - self.taken_at > STALLED and not self.exchanging:
             self.give_back()
 
     def give_back(self) -> None:
@@ -236,12 +240,14 @@ class WorkQueue:
             wanted = self._wanted(waiting)
             if wanted:  # cleared before Redis is asked, so that a wake-up in the meantime is not lost
                 self.more = False
-        brought, count = NOTHING, 0
+        brought, messages = NOTHING, list[Message]()
         try:
             messages = self.exchange.pull(self.queues, wanted) if wanted else []
-            count = len(messages)
-            begun = self.task_time > SHORT or (count == 1 and waiting > 0)
+            begun = self.task_time > SHORT or (len(messages) == 1 and waiting > 0)
             brought = self.exchange.settle(messages, begun=begun)
+        except BaseException:
+            self.exchange.release(messages)
+            raise
         finally:
             with self.changed:
                 self.exchanging = False
@@ -249,7 +255,7 @@ class WorkQueue:
                 self.suspected.extend(brought.suspected)
                 if wanted:
                     self.next_poll = time.monotonic() + random.uniform(0.75, 1) * POLL
-                    self.more = self.more or count == wanted
+                    self.more = self.more or len(messages) == wanted
                 self.changed.notify()
         if self.closed or self.pauses != pauses:
             self.give_back()
