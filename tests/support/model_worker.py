@@ -16,8 +16,8 @@ from scheduler_app.worker.exchange import Exchange
 from scheduler_app.worker.execution import Executor
 from scheduler_app.worker.ledger import Ledger
 from scheduler_app.worker.patience import Patience
-from scheduler_app.worker.pulse import Pulse, _attend
-from scheduler_app.worker.running import RunningTask
+from scheduler_app.worker.pulse import Pulse, _write_begun
+from scheduler_app.worker.running import RunningTask, running_tasks
 from scheduler_app.worker.status_writer import StatusWriter
 from scheduler_app.worker.work_queue import Scheduling, WorkQueue
 from tests.support.model_clock import Clock
@@ -105,7 +105,8 @@ class ModelWorker:
         self.pulse._disown()
 
     def attend(self) -> None:
-        _attend()
+        """Not to cancellations: an interrupt would come at any step of a thread, and never twice at the same."""
+        _write_begun(running_tasks())
 
     def tidy(self) -> None:
         """What two threads do that look every so often."""
