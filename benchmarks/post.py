@@ -10,7 +10,7 @@ from benchmarks.client import Client
 from benchmarks.harness import Environ, Options, Servers, application
 from benchmarks.table import Row, milliseconds, percentile, within
 from scheduler_app import database
-from scheduler_app.models import Scope
+from scheduler_app.access_models import Scope
 from scheduler_app.services import keys
 from tests.support.system import System
 

@@ -7,7 +7,7 @@ from flask import current_app
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from scheduler_app import database, models
+from scheduler_app import access_models, database, models  # noqa: F401  (it has tables, too)
 from scheduler_app.database.failures import is_outage
 from scheduler_app.extensions import db
 

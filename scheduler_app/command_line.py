@@ -12,8 +12,8 @@ from flask.cli import AppGroup
 from marshmallow import ValidationError
 
 from scheduler_app import database
+from scheduler_app.access_models import Scope
 from scheduler_app.errors import BackbeatError
-from scheduler_app.models import Scope
 from scheduler_app.schemas.keys import KeyRequest
 from scheduler_app.schemas.schedule_files import ScheduleFile
 from scheduler_app.services import callers, keys, schedule_files

@@ -11,9 +11,9 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect
 
 from scheduler_app.access import PAGES, scope_of
+from scheduler_app.access_models import Scope
 from scheduler_app.dashboard import static
 from scheduler_app.dashboard.frame import NAVIGATION, POLICY
-from scheduler_app.models import Scope
 from scheduler_app.services.shared import Shared
 from tests.support.browser import Watch, inaccessible
 from tests.support.pages import OURS, new_key, sign_in, signed_in

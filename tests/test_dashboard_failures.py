@@ -11,9 +11,10 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect
 from sqlalchemy import func, insert, select
 
+from scheduler_app.access_models import Scope
 from scheduler_app.dashboard import failures
 from scheduler_app.extensions import db
-from scheduler_app.models import Scope, Status, Task
+from scheduler_app.models import Status, Task
 from scheduler_app.services import causes
 from tests.support.browser import Watch, inaccessible
 from tests.support.pages import new_key, sign_in, signed_in

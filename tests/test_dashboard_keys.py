@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect
 
-from scheduler_app.models import Scope
+from scheduler_app.access_models import Scope
 from scheduler_app.services import audit, callers, keys
 from tests.support.browser import Watch, inaccessible
 from tests.support.pages import OURS, new_key, sign_in, signed_in

@@ -13,8 +13,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect
 
+from scheduler_app.access_models import Scope
 from scheduler_app.dashboard import operations as page_of_operations
-from scheduler_app.models import Scope, Status
+from scheduler_app.models import Status
 from scheduler_app.services import workers
 from scheduler_app.services.shared import Shared
 from tests.support.browser import Watch, inaccessible

@@ -10,10 +10,11 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect
 
 from scheduler_app import create_app
+from scheduler_app.access_models import Scope
 from scheduler_app.config import Settings
 from scheduler_app.dashboard import priorities
 from scheduler_app.extensions import db
-from scheduler_app.models import Scope, Status
+from scheduler_app.models import Status
 from scheduler_app.services import statistics
 from tests.support.browser import Watch, inaccessible
 from tests.support.pages import OURS, new_key, sign_in, signed_in

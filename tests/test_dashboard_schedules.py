@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Page, expect
 
-from scheduler_app.models import Scope
+from scheduler_app.access_models import Scope
 from scheduler_app.services import task_schedules
 from scheduler_app.services.firing import fire_due
 from tests.support import schedules as made

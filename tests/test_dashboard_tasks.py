@@ -12,9 +12,10 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect
 from sqlalchemy import select, update
 
+from scheduler_app.access_models import Scope
 from scheduler_app.dashboard import search, tracebacks, values, way
 from scheduler_app.extensions import db
-from scheduler_app.models import FINISHED, Failure, Scope, Status, Task
+from scheduler_app.models import FINISHED, Failure, Status, Task
 from scheduler_app.services import attempts, pauses, task_search, tasks
 from tests.support.browser import Watch, inaccessible
 from tests.support.claims import claim

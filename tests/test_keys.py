@@ -13,8 +13,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
+from scheduler_app.access_models import ApiKey, Scope
 from scheduler_app.extensions import db
-from scheduler_app.models import ApiKey, Scope
 from scheduler_app.services import keys
 from tests.support.processes import Process, free_port
 from tests.support.servers import Valkey

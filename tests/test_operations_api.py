@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from scheduler_app.models import Scope
+from scheduler_app.access_models import Scope
 from scheduler_app.operations import registered
 from scheduler_app.services import keys
 from tests.support import trial_operations  # noqa: F401 (registers them)

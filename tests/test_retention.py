@@ -6,8 +6,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select, update
 
+from scheduler_app.access_models import AuditEntry
 from scheduler_app.extensions import db
-from scheduler_app.models import AuditEntry, Failure, IdempotencyKey, Status, Task
+from scheduler_app.models import Failure, IdempotencyKey, Status, Task
 from scheduler_app.services import attempts, retention, tasks
 from tests.support.claims import claim
 

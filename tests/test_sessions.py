@@ -11,8 +11,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select, update
 
 from scheduler_app.access import callers
+from scheduler_app.access_models import ApiKey, Scope, Session
 from scheduler_app.extensions import db
-from scheduler_app.models import ApiKey, Scope, Session
 from scheduler_app.services import keys, retention
 from tests.support.pages import OURS, new_key, signed_in
 

@@ -12,8 +12,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select, update
 
+from scheduler_app.access_models import Scope
 from scheduler_app.extensions import db
-from scheduler_app.models import Scope, Task
+from scheduler_app.models import Task
 from scheduler_app.services import attempts, expiry, unique
 from tests.support.claims import claim, succeed
 from tests.support.pages import new_key

@@ -14,9 +14,9 @@ from scheduler_app.access.callers import Callers, WrongKey
 from scheduler_app.access.pages import COOKIE, SignInNeeded, check_asked_by_us, is_link, is_page
 from scheduler_app.access.rates import Rates
 from scheduler_app.access.views import check_every_view, is_open, scope_of
+from scheduler_app.access_models import Scope
 from scheduler_app.config import LOOPBACK
 from scheduler_app.errors import Forbidden
-from scheduler_app.models import Scope
 from scheduler_app.services import keys, sessions
 from scheduler_app.services.callers import LOCAL, Caller, current
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from flask import Flask
 
-from scheduler_app.models import Scope
+from scheduler_app.access_models import Scope
 
 View = TypeVar("View", bound=Callable[..., Any])
 

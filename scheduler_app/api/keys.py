@@ -4,11 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 from scheduler_app.access import needs
+from scheduler_app.access_models import ApiKey, Scope
 from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint
 from scheduler_app.api.pages import next_page
 from scheduler_app.database import clock
-from scheduler_app.models import ApiKey, Scope
 from scheduler_app.schemas.fields import PageQuery
 from scheduler_app.schemas.keys import AuditOut, KeyOut, KeyRequest, NewKeyOut, RotateRequest
 from scheduler_app.services import audit, keys

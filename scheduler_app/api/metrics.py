@@ -14,10 +14,10 @@ from redis import RedisError
 from sqlalchemy import Row
 
 from scheduler_app.access import needs, refusals
+from scheduler_app.access_models import Scope
 from scheduler_app.api.body import Blueprint
 from scheduler_app.database import BOUNDS, clock
 from scheduler_app.extensions import broker
-from scheduler_app.models import Scope
 from scheduler_app.services import clocks, pauses, queues, schedulers, statistics, totals, workers
 from scheduler_app.services.spans import CREATED, read_buckets
 

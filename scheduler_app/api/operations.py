@@ -3,8 +3,8 @@
 from typing import Any
 
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.api.body import Blueprint
-from scheduler_app.models import Scope
 from scheduler_app.schemas.operations import OperationOut
 from scheduler_app.services import workers
 

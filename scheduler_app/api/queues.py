@@ -3,10 +3,10 @@
 from typing import Any
 
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint
 from scheduler_app.database import clock
-from scheduler_app.models import Scope
 from scheduler_app.schemas.task_schedules import PauseRequest
 from scheduler_app.schemas.workers import PauseOut, PurgedOut, QueueOut
 from scheduler_app.services import pauses, queues

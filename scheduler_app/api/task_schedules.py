@@ -5,13 +5,14 @@ from typing import Any
 from flask import url_for
 
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint
 from scheduler_app.api.idempotency import PARAMETER, MakeOnce, idempotent
 from scheduler_app.api.pages import next_page
 from scheduler_app.api.rule_examples import RULES, SCHEDULES
 from scheduler_app.database import clock
-from scheduler_app.models import Scope, Task, TaskSchedule
+from scheduler_app.models import Task, TaskSchedule
 from scheduler_app.schemas.fields import PageQuery
 from scheduler_app.schemas.task_schedules import (
     BackfillRequest,

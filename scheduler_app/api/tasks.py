@@ -9,6 +9,7 @@ from marshmallow import ValidationError
 from webargs import core
 
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint, read_json
 from scheduler_app.api.idempotency import PARAMETER, MakeOnce, idempotent
@@ -16,7 +17,6 @@ from scheduler_app.api.pages import next_page
 from scheduler_app.api.wait import HEADER, WaitQuery, then_wait, wait
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid
-from scheduler_app.models import Scope
 from scheduler_app.schemas.tasks import (
     BatchOut,
     BatchQuery,

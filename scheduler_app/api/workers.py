@@ -3,9 +3,9 @@
 from typing import Any
 
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint
-from scheduler_app.models import Scope
 from scheduler_app.schemas.workers import WorkerOut
 from scheduler_app.services import workers
 

@@ -8,9 +8,9 @@ from werkzeug.wrappers import Response
 
 from scheduler_app import errors
 from scheduler_app.access import SignInNeeded, needs
+from scheduler_app.access_models import Scope
 from scheduler_app.dashboard.frame import LIVE, blp, page
 from scheduler_app.errors import BackbeatError
-from scheduler_app.models import Scope
 
 HEADINGS = {
     400: "That could not be read",

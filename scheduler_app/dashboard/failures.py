@@ -6,9 +6,9 @@ from typing import Any
 from flask import Response, request
 
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.dashboard.frame import blp, page
 from scheduler_app.database import clock
-from scheduler_app.models import Scope
 from scheduler_app.services import callers, causes, statistics
 from scheduler_app.services.shared import shared
 

@@ -10,8 +10,8 @@ from flask import Blueprint, Response, current_app, g, make_response, redirect, 
 from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler_app.access import PAGES, scope_of
+from scheduler_app.access_models import Scope
 from scheduler_app.errors import BadRequest
-from scheduler_app.models import Scope
 from scheduler_app.services.callers import current
 from scheduler_app.services.shared import shared
 

@@ -12,11 +12,11 @@ from marshmallow import ValidationError
 from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler_app.access import guard, needs
+from scheduler_app.access_models import ApiKey, Scope
 from scheduler_app.dashboard.frame import blp, page, told
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid, WrongState
 from scheduler_app.extensions import settings
-from scheduler_app.models import ApiKey, Scope
 from scheduler_app.operations import registered
 from scheduler_app.schemas.keys import KeyRequest
 from scheduler_app.services import keys as service

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from flask import Response, current_app, request, url_for
 
 from scheduler_app.access import PAGES, needs
+from scheduler_app.access_models import AuditEntry, Scope
 from scheduler_app.dashboard.frame import blp, page
 from scheduler_app.errors import BadRequest
-from scheduler_app.models import AuditEntry, Scope
 from scheduler_app.schemas.fields import MAX_ID, YEARS
 from scheduler_app.services import audit
 

@@ -7,12 +7,13 @@ from flask import request, url_for
 from werkzeug.wrappers import Response
 
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.dashboard import search
 from scheduler_app.dashboard.frame import blp, page, told
 from scheduler_app.dashboard.texts import plural
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid
-from scheduler_app.models import FINISHED, Scope
+from scheduler_app.models import FINISHED
 from scheduler_app.services import bulk
 from scheduler_app.services.bulk import Chosen
 from scheduler_app.services.control import CANCELLABLE, RETRIABLE

@@ -11,12 +11,12 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler_app.access import guard, needs
+from scheduler_app.access_models import Scope
 from scheduler_app.dashboard import forms
 from scheduler_app.dashboard.frame import blp, page, told
 from scheduler_app.dashboard.values import looks_secret
 from scheduler_app.database import clock
 from scheduler_app.errors import BadRequest
-from scheduler_app.models import Scope
 from scheduler_app.operations import Operation
 from scheduler_app.schemas.fields import MAX_ID
 from scheduler_app.schemas.tasks import TaskRequest

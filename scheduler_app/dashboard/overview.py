@@ -11,12 +11,13 @@ from werkzeug.wrappers import Response
 
 from scheduler_app import operations
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.config import PRIORITIES
 from scheduler_app.dashboard import charts
 from scheduler_app.dashboard.frame import blp, has_page, page, path
 from scheduler_app.database import clock
 from scheduler_app.extensions import db
-from scheduler_app.models import Scope, Status, Task, TaskSchedule
+from scheduler_app.models import Status, Task, TaskSchedule
 from scheduler_app.services import (
     attention,
     callers,

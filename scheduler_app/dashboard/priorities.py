@@ -8,13 +8,14 @@ from redis import RedisError
 from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.config import PRIORITIES
 from scheduler_app.dashboard.charts import depth
 from scheduler_app.dashboard.frame import blp, page, told
 from scheduler_app.dashboard.texts import plural, share
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid, PriorityNotFound
-from scheduler_app.models import Scope, Status
+from scheduler_app.models import Status
 from scheduler_app.services import counts, pauses, queues, statistics
 from scheduler_app.services.shared import shared
 from scheduler_app.services.statistics import Period

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler_app import clock_changes, operations, recurrence, rule_words
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.config import PRIORITIES
 from scheduler_app.dashboard import calendar_rules, forms
 from scheduler_app.dashboard import schedule_fields as fields
@@ -17,7 +18,7 @@ from scheduler_app.dashboard.frame import blp, page, told
 from scheduler_app.dashboard.schedule_fields import Errors, Typed
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid
-from scheduler_app.models import CatchUp, Overlap, Scope, TaskSchedule
+from scheduler_app.models import CatchUp, Overlap, TaskSchedule
 from scheduler_app.operations import USUAL
 from scheduler_app.rrule import WEEKDAYS
 from scheduler_app.schemas.task_schedules import RuleRequest, TaskScheduleChange, TaskScheduleRequest

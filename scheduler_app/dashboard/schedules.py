@@ -9,12 +9,13 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler_app import recurrence, rule_words
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.dashboard import schedule_fields
 from scheduler_app.dashboard.frame import blp, page, told
 from scheduler_app.dashboard.schedule_form import CATCH_UPS, OVERLAPS, zone_words
 from scheduler_app.database import clock
 from scheduler_app.errors import BackbeatError, BadRequest, Invalid
-from scheduler_app.models import LeftOut, Scope, TaskSchedule
+from scheduler_app.models import LeftOut, TaskSchedule
 from scheduler_app.recurrence import InvalidRule
 from scheduler_app.services import callers, occurrences, schedule_lists, task_schedules
 from scheduler_app.services.occurrences import Time

@@ -6,9 +6,9 @@ from flask import redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from scheduler_app.access import COOKIE, for_signing_in, guard, needs, open_to_all
+from scheduler_app.access_models import Scope
 from scheduler_app.dashboard.frame import THEME, THEMES, YEAR, blp, page, path
 from scheduler_app.errors import TooManyRequests, Unauthorized
-from scheduler_app.models import Scope
 from scheduler_app.services.sessions import LASTS
 
 LONGEST_KEY = 200  # characters

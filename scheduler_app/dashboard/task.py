@@ -8,12 +8,13 @@ from werkzeug.wrappers import Response
 
 from scheduler_app import operations
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.dashboard import forms, tracebacks
 from scheduler_app.dashboard.frame import blp, page, told
 from scheduler_app.dashboard.way import steps
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid
-from scheduler_app.models import Scope, Task
+from scheduler_app.models import Task
 from scheduler_app.operations import USUAL_PAUSES
 from scheduler_app.schemas.tasks import TaskChange
 from scheduler_app.services import control, listing, tasks, waiting

@@ -8,9 +8,10 @@ from werkzeug.wrappers import Response
 
 from scheduler_app import operations
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.dashboard import search
 from scheduler_app.dashboard.frame import blp, latest, page
-from scheduler_app.models import Scope, Status
+from scheduler_app.models import Status
 from scheduler_app.services import callers, task_search
 from scheduler_app.services.counts import MOST
 from scheduler_app.services.task_search import Page

@@ -7,11 +7,11 @@ from flask import Response
 
 from scheduler_app import database
 from scheduler_app.access import needs
+from scheduler_app.access_models import Scope
 from scheduler_app.config import PRIORITIES
 from scheduler_app.dashboard.frame import blp, page
 from scheduler_app.dashboard.texts import plural
 from scheduler_app.database import clock
-from scheduler_app.models import Scope
 from scheduler_app.services import callers, schedulers
 from scheduler_app.services import workers as service
 from scheduler_app.services.shared import shared

@@ -2,7 +2,7 @@
 
 from marshmallow import fields, validate
 
-from scheduler_app.models import Scope
+from scheduler_app.access_models import Scope
 from scheduler_app.schemas.base import AnswerSchema, RequestSchema
 from scheduler_app.schemas.fields import Time, WholeNumber
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import exists, func, insert, select
 
+from scheduler_app.access_models import AuditEntry
 from scheduler_app.extensions import db
-from scheduler_app.models import AuditEntry
 from scheduler_app.services import callers
 
 SEARCHED = 20_000  # entries that one page looks through when it is filtered: that takes a few milliseconds

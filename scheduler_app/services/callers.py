@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, or_
 
+from scheduler_app.access_models import Scope
 from scheduler_app.errors import Forbidden
-from scheduler_app.models import Scope
 
 
 @dataclass(frozen=True)

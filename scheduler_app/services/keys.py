@@ -15,10 +15,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, case, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 
+from scheduler_app.access_models import ApiKey, Scope
 from scheduler_app.database import DIRECT, begin_write
 from scheduler_app.errors import Invalid, KeyNotFound, WrongState
 from scheduler_app.extensions import db
-from scheduler_app.models import ApiKey, Scope
 from scheduler_app.services import audit
 from scheduler_app.services.callers import RESERVED, Caller
 

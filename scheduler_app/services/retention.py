@@ -5,9 +5,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, CursorResult, delete, select
 
+from scheduler_app.access_models import AuditEntry, Session
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db, settings
-from scheduler_app.models import AuditEntry, IdempotencyKey, Session, Task
+from scheduler_app.models import IdempotencyKey, Task
 from scheduler_app.services import history
 from scheduler_app.services.idempotency import KEPT_FOR
 

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
 
+from scheduler_app.access_models import Session
 from scheduler_app.database import DIRECT
 from scheduler_app.extensions import db, settings
-from scheduler_app.models import Session
 from scheduler_app.services import keys
 from scheduler_app.services.callers import ADMIN, Caller
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from scheduler_app.database import as_table, execute_directly, insert, parameters
+from scheduler_app.database.columns import Json
 from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import HELD, Status, Task, TaskLabel

@@ -6,7 +6,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Page
 
-from scheduler_app.models import Scope
+from scheduler_app.access_models import Scope
 from scheduler_app.services import keys
 
 OURS = {"Sec-Fetch-Site": "same-origin"}  # as a browser says that one of our own pages asks
