@@ -110,7 +110,7 @@ def requests(count: int) -> dict[str, list[str]]:
     filters += ["operation=calculate", "operation=http_request", "operation=none", "task_schedule_id=1"]
     filters += [f"created_after={middle}", f"created_before={middle}"]
     filters += ["status=ERROR&priority=0", "status=SUCCESS&operation=http_request&priority=1"]
-    labels = [f"label={some}" for some in ("order:17", "batch:3", "all:yes", "none:0")]
+    labels = [f"label={some}" for some in (f"order:{count // 2}", "batch:3", "all:yes", "none:0")]
     labels += ["label=batch:3&label=half:1", "label=all:yes&status=ERROR", "label=batch:3&status=PENDING"]
     hour, day = (quote((datetime.now(UTC) - timedelta(hours=some)).isoformat(timespec="seconds")) for some in (13, 37))
     errors = ["error_type=ConnectTimeoutError", "error_type=ConnectTimeoutError&status=SUCCESS", "error_type=None"]
