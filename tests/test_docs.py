@@ -21,8 +21,9 @@ from flask.testing import FlaskClient
 from actors import calculate, http_request
 from scheduler_app import operations
 from scheduler_app.api import MAX_BODY, tasks
-from scheduler_app.schemas.fields import MAX_LABEL, MAX_LABELS, MAX_PARAMS
+from scheduler_app.schemas.fields import MAX_PARAMS
 from scheduler_app.schemas.json_values import MAX_DEPTH
+from scheduler_app.schemas.labels import MAX_LABEL, MAX_LABELS
 from scheduler_app.worker.execution import MAX_RESULT
 from tests.support.processes import Process, eventually, free_port
 from tests.support.servers import Valkey

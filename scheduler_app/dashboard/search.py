@@ -9,7 +9,8 @@ from marshmallow import ValidationError
 
 from scheduler_app.config import PRIORITIES
 from scheduler_app.models import Status
-from scheduler_app.schemas.fields import MAX_ID, MAX_LABELS, Time, label_texts
+from scheduler_app.schemas.fields import MAX_ID, Time
+from scheduler_app.schemas.labels import MAX_LABELS, label_texts
 from scheduler_app.spelling import meant
 
 LONGEST = 500  # characters

@@ -8,7 +8,8 @@ from marshmallow import ValidationError, fields, post_load, validates_schema
 from scheduler_app.config import PRIORITIES
 from scheduler_app.models import FINISHED
 from scheduler_app.schemas.base import AnswerSchema
-from scheduler_app.schemas.fields import MAX_ID, Flag, Ids, WholeNumber, label_texts, one_or_more
+from scheduler_app.schemas.fields import MAX_ID, Flag, Ids, WholeNumber, one_or_more
+from scheduler_app.schemas.labels import label_texts
 from scheduler_app.schemas.tasks import CREATOR, PRIORITY, ListedTaskOut, TaskFilter, of_status
 from scheduler_app.services.bulk import COUNTED, SEARCHED, SHOWN, Chosen
 from scheduler_app.services.control import CANCELLABLE, RETRIABLE

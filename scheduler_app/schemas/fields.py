@@ -1,30 +1,20 @@
 """Fields that are stricter than marshmallow's own, and the parts that several resources share."""
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType, NoneType
 from typing import Any
 
-from marshmallow import ValidationError, fields, validate, validates_schema
-from marshmallow.utils import get_value
+from marshmallow import ValidationError, fields, validate
 
 from scheduler_app.config import PRIORITIES
-from scheduler_app.operations import MAX_FACTOR, MAX_PAUSE, MAX_RETRIES, USUAL, USUAL_PAUSES
-from scheduler_app.schemas.base import WRITTEN_AS_IS, AnswerSchema, QuerySchema, RequestSchema
+from scheduler_app.operations import MAX_RETRIES
+from scheduler_app.schemas.base import WRITTEN_AS_IS, QuerySchema
 
 MAX_PARAMS = 65_536  # characters of JSON
-MAX_LABELS = 8
-MAX_LABEL = 100  # characters of a value
-LABEL_NAME = "[A-Za-z0-9_.-]{1,32}"
-LABEL_VALUE = r"[^\u0000-\u001f\u007f]{1,100}"
 MAX_ID = 2**63 - 1
 MAX_VALUES = 10  # of a field that takes several
-FACTOR = (
-    "After attempt n the next one waits for a random time, evenly from `min_seconds` to `min_seconds * factor ** n`,"
-    " and to `max_seconds` at most."
-)
 YEAR = 366 * 86_400  # seconds
 YEARS = range(1970, 3000)
 WITHIN_YEARS = r"^(19[789]|2\d\d)\d-"
@@ -124,61 +114,6 @@ class Ids(fields.List[int]):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
-class Labels(fields.Dict):
-    """Up to MAX_LABELS names with a text each; None when there are none."""
-
-    def __init__(self, *, metadata: dict[str, Any]) -> None:
-        text = {"type": "string", "minLength": 1, "maxLength": MAX_LABEL, "pattern": rf"^{LABEL_VALUE}$"}
-        names = {"pattern": rf"^{LABEL_NAME}$"}
-        shape = {"maxProperties": MAX_LABELS, "propertyNames": names, "additionalProperties": text}
-        super().__init__(allow_none=True, metadata=metadata | shape)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        given: Any = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
-        if len(given) > MAX_LABELS:
-            raise ValidationError(f"At most {MAX_LABELS} labels.")
-        errors = {name: wrong for name, text in given.items() if (wrong := _wrong_label(name, text))}
-        if errors:
-            raise ValidationError(errors)
-        return given or None
-
-
-def _wrong_label(name: Any, text: Any) -> list[str]:
-    if not isinstance(name, str) or not re.fullmatch(LABEL_NAME, name):
-        return ["A name is 1 to 32 of A-Z, a-z, 0-9, '_', '.' and '-'."]
-    if not isinstance(text, str) or not re.fullmatch(LABEL_VALUE, text):
-        return [f"Must be a string of 1 to {MAX_LABEL} characters, none of them a control character."]
-    return []
-
-
-def labels_field() -> Labels:
-    description = f"Up to {MAX_LABELS} names with a value each, by which it is found: `GET /tasks/?label=order:17`."
-    return Labels(metadata={"description": description, "example": {"order": "17"}})
-
-
-class LabelsOf(fields.Dict):
-    """The labels of a row; {} for none."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            keys=fields.String(),
-            values=fields.String(),
-            metadata={"description": "By which it is found.", "example": {"order": "17"}},
-        )
-
-    def _serialize(self, value: Any, attr: Any, obj: Any, **kwargs: Any) -> dict[str, str]:
-        return value or {}
-
-
-def label_texts() -> dict[str, Any]:
-    """How `repeatable` and `one_or_more` describe labels as conditions."""
-    pattern = f"{LABEL_NAME}:{LABEL_VALUE}"
-    wrong = "Must be a name and a value with a colon between, such as order:17."
-    inner = fields.String(validate=validate.Regexp(rf"\A{pattern}\Z", error=wrong))
-    said = "Only tasks with this label, such as `order:17`; with all of them, if there are several."
-    return {"inner": inner, "of": {"type": "string", "pattern": f"^{pattern}$"}, "description": said}
-
-
 class Params(fields.Dict):
     """A JSON object of bounded size."""
 
@@ -217,51 +152,6 @@ def max_retries_field(**kwargs: Any) -> WholeNumber:
 def expires_in_field() -> WholeNumber:
     description = "Seconds: what has not begun so long after it was due ends as EXPIRED."
     return WholeNumber(1, YEAR, allow_none=True, metadata={"description": description, "example": 3_600})
-
-
-class RetryRequest(RequestSchema):
-    """How often it is tried again, and after which pauses. What is not given, the operation says."""
-
-    max_retries = max_retries_field()
-    min_seconds = Amount(1, MAX_PAUSE, metadata={"description": "The shortest pause.", "example": 10})
-    max_seconds = Amount(1, MAX_PAUSE, metadata={"description": "The longest pause.", "example": 3_600})
-    factor = Amount(1, MAX_FACTOR, metadata={"description": FACTOR, "example": 3})
-
-    @validates_schema
-    def check_pauses(self, data: dict[str, Any], **_: Any) -> None:
-        if data.get("max_seconds", MAX_PAUSE) < data.get("min_seconds", 0):
-            raise ValidationError({"max_seconds": ["Must not be less than min_seconds."]})
-
-
-def retry_field() -> fields.Nested:
-    description = "How often it is tried again, and after which pauses. What is not given, the operation says."
-    return fields.Nested(RetryRequest, allow_none=True, metadata={"description": description})
-
-
-def wrong_retries(data: dict[str, Any]) -> dict[str, Any]:
-    """The errors when a request gives the number of retries twice."""
-    if "max_retries" in (data.get("retry") or {}) and data.get("max_retries") is not None:
-        return {"max_retries": ["Not allowed beside retry.max_retries, which is the same."]}
-    return {}
-
-
-class RetryOut(AnswerSchema):
-    """How often it is tried again, and after which pauses."""
-
-    max_retries = fields.Integer(metadata={"description": "Attempts after the first.", "example": USUAL.max_retries})
-    min_seconds = fields.Float(metadata={"description": "The shortest pause.", "example": USUAL.min_seconds})
-    max_seconds = fields.Float(metadata={"description": "The longest pause.", "example": USUAL.max_seconds})
-    factor = fields.Float(metadata={"description": FACTOR, "example": USUAL.factor})
-
-
-class RetryOf(fields.Nested):
-    """The `retry` of a row with the columns `max_retries` and `retry`."""
-
-    def __init__(self) -> None:
-        super().__init__(RetryOut, dump_only=True)
-
-    def _serialize(self, value: Any, attr: Any, obj: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        return {"max_retries": get_value(obj, "max_retries")} | (value or USUAL_PAUSES)
 
 
 class OneOrMore(fields.Field[list[Any]]):

@@ -9,7 +9,7 @@ from marshmallow import fields
 
 from scheduler_app.operations import Operation
 from scheduler_app.schemas.base import AnswerSchema
-from scheduler_app.schemas.fields import RetryOut
+from scheduler_app.schemas.retries import RetryOut
 
 
 def json_schema(operation: Operation) -> dict[str, Any]:

@@ -8,24 +8,23 @@ from marshmallow import ValidationError, fields, post_load, validate, validates_
 
 from scheduler_app import recurrence, rrule
 from scheduler_app.clock_changes import Kind
-from scheduler_app.models import CatchUp, LeftOut, Overlap
+from scheduler_app.models import CatchUp, LeftOut
 from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
     YEAR,
-    LabelsOf,
     Number,
-    RetryOf,
     Switch,
     Time,
     WholeNumber,
     expires_in_field,
-    labels_field,
     max_retries_field,
     operation_field,
     params_field,
     priority_field,
-    retry_field,
 )
+from scheduler_app.schemas.labels import LabelsOf, labels_field
+from scheduler_app.schemas.overlap import OverlapOf, overlap_columns, overlap_field
+from scheduler_app.schemas.retries import RetryOf, retry_field
 from scheduler_app.schemas.tasks import ListedTaskOut, OperationRequest, resolve_operation
 from scheduler_app.services import task_schedules
 from scheduler_app.spelling import LOOKED_AT, meant
@@ -40,21 +39,6 @@ CRON = (
     f" Or one of {', '.join(f'`{name}`' for name in recurrence.CRON_NAMES)}."
 )
 RRULE = "The text of an RFC 5545 rule, without `RRULE:`, counted from `start_at`."
-OVERLAP = (
-    "When a task of the schedule has not finished: `allow` creates the next one anyway, `skip` leaves the time"
-    ' out, `cancel_previous` cancels what has not finished, `{"max": 3}` leaves the time out while three have not.'
-)
-MOST_AT_ONCE = 1_000
-NAMED = [choice.value for choice in Overlap if choice != Overlap.MAX]
-OVERLAPS: list[dict[str, Any]] = [
-    {"type": "string", "enum": NAMED},
-    {
-        "type": "object",
-        "properties": {"max": {"type": "integer", "minimum": 1, "maximum": MOST_AT_ONCE}},
-        "required": ["max"],
-        "additionalProperties": False,
-    },
-]
 JITTER = (
     "Seconds by which its tasks are due later, each by another part of it, so that not all begin at once. For one time"
     " it is the same in every scheduler."
@@ -89,36 +73,6 @@ def readable(read: Callable[[str], Any]) -> Callable[[str], None]:
             raise ValidationError(str(error)) from None
 
     return check
-
-
-class OverlapField(fields.Field[Any]):
-    """One of NAMED, or how many may be unfinished."""
-
-    allowed = f'Must be {", ".join(NAMED)} or {{"max": 3}}, with a whole number from 1 to {MOST_AT_ONCE}.'
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        if isinstance(value, str) and value in NAMED:
-            return value
-        most: Any = value["max"] if isinstance(value, dict) and value.keys() == {"max"} else None
-        if type(most) in (int, float) and most == int(most) and 1 <= most <= MOST_AT_ONCE:
-            return {"max": int(most)}
-        raise ValidationError(self.allowed)
-
-
-class OverlapOf(fields.Field[Any]):
-    """The `overlap` of a row with the columns `overlap` and `overlap_max`."""
-
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
-        return {"max": obj.overlap_max} if value == Overlap.MAX else value
-
-
-def overlap_columns(data: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a request, with `overlap` as the columns have it."""
-    if "overlap" not in data:
-        return data
-    given = data["overlap"]
-    most = given["max"] if isinstance(given, dict) else None
-    return data | {"overlap": Overlap.MAX.value if most else given, "overlap_max": most}
 
 
 class RuleFields(RequestSchema):
@@ -206,7 +160,7 @@ class ScheduleFields(RuleFields):
         validate=[validate.Length(1, 200), NO_NUL],
         metadata={"description": "For people. No two have the same.", "example": "nightly report"} | WITHOUT_NUL,
     )
-    overlap = OverlapField(metadata={"description": OVERLAP, "anyOf": OVERLAPS, "example": "skip"})
+    overlap = overlap_field()
     jitter = WholeNumber(0, 86_400, metadata={"description": JITTER, "example": 30})
     catch_up = fields.String(
         validate=validate.OneOf([choice.value for choice in CatchUp]), metadata={"description": CATCH_UP}
@@ -346,7 +300,7 @@ class TaskScheduleOut(AnswerSchema):
     times_scheduled = fields.Integer(
         metadata={"description": "Tasks created so far, without those of triggers and backfills.", "example": 1}
     )
-    overlap = OverlapOf(metadata={"description": OVERLAP, "anyOf": OVERLAPS, "example": "allow"})
+    overlap = OverlapOf()
     jitter = fields.Integer(metadata={"description": JITTER, "example": 0})
     catch_up = fields.String(metadata={"enum": [choice.value for choice in CatchUp], "example": "latest"})
     catch_up_window = fields.Integer(metadata={"description": "Seconds.", "example": 86_400})

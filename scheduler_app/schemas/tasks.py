@@ -12,25 +12,20 @@ from scheduler_app.models import Status
 from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
 from scheduler_app.schemas.fields import (
     MAX_ID,
-    YEAR,
-    LabelsOf,
     Number,
     PageQuery,
-    RetryOf,
     Switch,
     Time,
     expires_in_field,
-    label_texts,
-    labels_field,
     max_retries_field,
     operation_field,
     params_field,
     priority_field,
     repeatable,
-    retry_field,
-    wrong_retries,
 )
-from scheduler_app.services import unique
+from scheduler_app.schemas.labels import LabelsOf, label_texts, labels_field
+from scheduler_app.schemas.retries import RetryOf, retry_field, wrong_retries
+from scheduler_app.schemas.unique import UniqueOut, UniqueRequest
 from scheduler_app.services.listing import COLUMNS, COUNTED, LATEST, SHORT
 from scheduler_app.services.waiting import WaitingFor
 
@@ -61,62 +56,6 @@ class OperationRequest(RequestSchema):
 def expires_at_field() -> Time:
     description = "What has not begun by then ends as EXPIRED. Null: it never expires."
     return Time(allow_none=True, metadata={"description": description, "example": "2030-01-31T13:00:00Z"})
-
-
-class Until(fields.Field[Any]):
-    """One of services.unique.Until, or a number of seconds."""
-
-    allowed = (
-        f"Must be {', '.join(repr(one.value) for one in unique.Until)} or a whole number of seconds from 1 to {YEAR}."
-    )
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str | int:
-        if isinstance(value, str) and value in list(unique.Until):
-            return value
-        if type(value) in (int, float) and value == int(value) and 1 <= value <= YEAR:
-            return int(value)
-        raise ValidationError(self.allowed)
-
-
-UNIQUE_KEY = r"[^\u0000-\u001f\u007f]{1,200}"
-UNTIL: list[dict[str, Any]] = [
-    {"type": "string", "enum": [one.value for one in unique.Until]},
-    {"type": "integer", "minimum": 1, "maximum": YEAR},
-]
-
-
-class UniqueRequest(RequestSchema):
-    """That there is only one such task at a time."""
-
-    key = fields.String(
-        required=True,
-        validate=validate.Regexp(
-            r"\A[^\u0000-\u001f\u007f]{1,200}\Z", error="1 to 200 characters, no control characters."
-        ),
-        metadata={
-            "description": "Counts within the operation.",
-            "example": "report-17",
-            "pattern": f"^{UNIQUE_KEY}$",
-        },
-    )
-    until = Until(
-        load_default=unique.Until.FINISHED.value,
-        metadata={
-            "description": "How long the task keeps others out: until its first attempt has `begun`, until it has"
-            " `finished`, or for so many seconds after it was posted.",
-            "anyOf": UNTIL,
-            "example": "finished",
-        },
-    )
-    then = fields.String(
-        load_default=unique.Then.KEEP.value,
-        validate=validate.OneOf([one.value for one in unique.Then]),
-        metadata={
-            "description": "What another post with the key gets meanwhile. `keep`: 200 with the task that is there."
-            " `replace`: the same, after that task was given the new `params`, `run_at` and time to expire; 409 if it"
-            " has begun."
-        },
-    )
 
 
 class TaskRequest(OperationRequest):
@@ -241,13 +180,6 @@ class ProgressOut(AnswerSchema):
 
     percent = fields.Float(metadata={"example": 40})
     message = fields.String(metadata={"example": "page 4 of 10"})
-
-
-class UniqueOut(AnswerSchema):
-    """By which key there is only one such task of the operation, and how long it keeps others out."""
-
-    key = fields.String(metadata={"example": "report-17"})
-    until = fields.Raw(metadata={"anyOf": UNTIL, "example": "finished"})
 
 
 class TaskOut(AnswerSchema):
