@@ -1,10 +1,13 @@
 """Composition root of `dramatiq actors.worker`: the tasks of the priority queues, run in Dramatiq's threads."""
 
+import logging
+
 import dramatiq
 
 from scheduler_app import create_app, logs
 from scheduler_app.broker import WorkerBroker
 from scheduler_app.config import Settings
+from scheduler_app.worker import attempt_log
 from scheduler_app.worker.exchange import Exchange
 from scheduler_app.worker.execution import Executor
 from scheduler_app.worker.ledger import Ledger
@@ -19,6 +22,7 @@ broker: WorkerBroker = app.extensions["backbeat.broker"]
 ends = broker.ends
 worker_id = broker.broker_id  # in the table of workers as in Redis
 logs.configure(settings.log_level, settings.log_format, process="worker", worker=worker_id)
+logging.getLogger().addHandler(attempt_log.Handler())
 
 
 class Life(dramatiq.Middleware):

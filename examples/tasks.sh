@@ -32,6 +32,9 @@ call "$url/tasks/$(id_of "$sum")/?wait=30"
 echo '# Post one and wait for its result, in one call.'
 call "$url/tasks/?wait=30" -d '{"operation": "6*7"}'
 
+echo '# What the latest attempt of it has logged: nothing, for a sum. With ?follow=true the lines come as text.'
+call "$url/tasks/$(id_of "$sum")/logs/"
+
 echo '# List tasks, newest first. With more of them, the Link header leads to the next page.'
 call -i "$url/tasks/?operation=calculate&status=PENDING&created_after=2026-01-01T00:00:00Z&limit=1"
 

@@ -193,6 +193,7 @@ class Settings:
     retention_days: int = _setting(
         "BACKBEAT_RETENTION_DAYS", "30", _integer(1, 36500), "days that a finished task is kept"
     )
+    log_days: int = _setting("BACKBEAT_LOG_DAYS", "7", _integer(1, 36500), "days that what operations log is kept")
     audit_days: int = _setting(
         "BACKBEAT_AUDIT_DAYS", "365", _integer(1, 36500), "days that an entry of the audit log is kept"
     )

@@ -140,6 +140,23 @@ class Failure(Base):
     failed_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 
+class TaskLog(Base):
+    """Some lines that an attempt has logged."""
+
+    __tablename__ = "task_log"
+
+    task_id: Mapped[int] = mapped_column(ID, ForeignKey("task.task_id", ondelete="CASCADE"), primary_key=True)
+    claim: Mapped[int] = mapped_column(Integer, primary_key=True)  # Task.claims at the time
+    chunk: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)  # numbers them, from 1
+    attempt: Mapped[int] = mapped_column(SmallInteger)
+    first_line: Mapped[int] = mapped_column(Integer)  # the number of the first of its lines
+    lines: Mapped[int] = mapped_column(Integer)  # how many
+    text: Mapped[str] = mapped_column(Text)
+    written_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+    __table_args__ = (Index("ix_task_log_written_at", "written_at"),)
+
+
 ALL = ("", -1)  # operation and priority in the rows of History that stand for all
 
 

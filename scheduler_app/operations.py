@@ -29,6 +29,7 @@ ARITHMETIC = "calculate"  # the operation that an expression such as "4+7" is sh
 MAX_RETRIES = 100
 MAX_PAUSE = 86_400  # seconds
 MAX_FACTOR = 10
+LOGS = ("all", "failures", "off")
 _NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 _EXPRESSION_START = re.compile(r"[0-9.+\-(]")
 
@@ -72,6 +73,9 @@ class CurrentTask(Protocol):
 
     def check_cancelled(self) -> None:
         """Raises Cancelled when the task is to stop. Code that never asks is interrupted soon after."""
+
+    def log(self, message: object) -> None:
+        """Adds lines to the log of this attempt, as the standard library's logging does as well. Cheap: only memory."""
 
     def progress(self, percent: float, message: str = "") -> None:
         """Shows how far the task is. Cheap: only the latest progress is written, about once a second.
@@ -139,6 +143,7 @@ class Operation:
     time_limit: float  # seconds that one attempt may take
     takes_secrets: bool  # its parameters may name secrets
     description: str  # the function's whole docstring
+    logs: str = "all"  # what of its attempts' logs is kept, one of LOGS
 
     @property
     def max_retries(self) -> int:
@@ -174,10 +179,12 @@ def operation(
     retry: Retry = USUAL,
     time_limit: float = 600,
     takes_secrets: bool = False,
+    logs: str = "all",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a function an operation. Its docstring is the description; the first line is the summary.
 
-    max_retries=3 is short for retry=Retry(max_retries=3).
+    max_retries=3 is short for retry=Retry(max_retries=3). logs="failures" keeps what an attempt logs only when it
+    fails, and "off" never.
 
     Raises ValueError for a name that is taken or not of the form `[a-z][a-z0-9_.]*`, for limits out of range, and for
     a function whose parameters do not fit the schema.
@@ -186,6 +193,8 @@ def operation(
         raise ValueError(f"operation {name!r}: a name is a lower-case letter, then up to 63 of a-z, 0-9, '_' and '.'")
     if not 0 < time_limit <= 86_400:
         raise ValueError(f"operation {name!r}: time_limit is up to 86400 seconds")
+    if logs not in LOGS:
+        raise ValueError(f"operation {name!r}: logs is one of {', '.join(LOGS)}")
     if max_retries is not None:
         try:
             retry = replace(retry, max_retries=max_retries)
@@ -198,7 +207,7 @@ def operation(
         if known and _place(known.function) != _place(function):
             raise ValueError(f"operation {name!r} is already defined in {known.function.__module__}")
         description = inspect.cleandoc(function.__doc__ or "")
-        _operations[name] = Operation(name, function, params, retry, time_limit, takes_secrets, description)
+        _operations[name] = Operation(name, function, params, retry, time_limit, takes_secrets, description, logs)
         return function
 
     return register

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True) 
 
 FUNCTIONS = {
     "tasks": "submit_task submit_tasks list_tasks get_task change_task delete_task cancel_task retry_task",
+    "logs": "read_log",
     "keys": "create_key list_keys rotate_key revoke_key list_audit_entries",
     "bulk": "cancel_tasks retry_tasks delete_tasks",
     "task_schedules": "create_schedule list_schedules get_schedule change_schedule delete_schedule pause_schedule"

@@ -52,6 +52,7 @@ BAD = {
     "BACKBEAT_SCAN_INTERVAL": ["0", "0.09", "61", "nan", "inf", "soon"],
     "BACKBEAT_LOG_LEVEL": ["loud", "INFO"],
     "BACKBEAT_LOG_FORMAT": ["xml", "JSON"],
+    "BACKBEAT_LOG_DAYS": ["0", "a week"],
     "BACKBEAT_ALERT_URL": ["example.com", "ftp://example.com/", "https://user@example.com/", "https://example.com/a b"],
     "BACKBEAT_HEARTBEAT_URL": ["x", "https://"],
     "BACKBEAT_RETENTION_DAYS": ["0", "36501", "forever"],

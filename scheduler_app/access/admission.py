@@ -45,6 +45,21 @@ class Admission:
                     self.slots.release()
 
     @contextmanager
+    def inside(self) -> Iterator[None]:
+        """For an answer that is made piece by piece, after its view has returned: a slot, and time, for one look.
+
+        Raises Unavailable.
+        """
+        with deadline(LONGEST):
+            self.enter()
+            try:
+                yield
+            finally:
+                db.session.remove()
+                if request.environ.pop(HELD, False):
+                    self.slots.release()
+
+    @contextmanager
     def outside(self) -> Iterator[None]:
         """Here the request holds neither a slot nor a connection. Afterwards it has time of its own again.
 

@@ -10,6 +10,7 @@ from werkzeug.routing import BaseConverter, IntegerConverter
 from scheduler_app import errors
 from scheduler_app.access import open_to_all
 from scheduler_app.api import (
+    attempt_logs,
     attention,
     bulk,
     failures,
@@ -28,7 +29,20 @@ from scheduler_app.api.task_examples import TaskExamples
 from scheduler_app.config import Settings
 from scheduler_app.schemas.keys import KEY_NAME
 
-RESOURCES = (tasks, bulk, failures, task_schedules, operations, workers, queues, attention, health, metrics, keys)
+RESOURCES = (
+    tasks,
+    attempt_logs,
+    bulk,
+    failures,
+    task_schedules,
+    operations,
+    workers,
+    queues,
+    attention,
+    health,
+    metrics,
+    keys,
+)
 MAX_BODY = 4 * 1024 * 1024  # bytes
 
 DESCRIPTION = """Runs prioritised tasks and recurring schedules.

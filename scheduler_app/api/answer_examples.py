@@ -72,6 +72,13 @@ MANY = {
     },
 }
 
+LOG = {
+    "attempts": [1],
+    "attempt": 1,
+    "lines": [{"number": 1, "text": "2030-07-01T04:30:00.021Z INFO shop: 12 orders", "left_out": 0}],
+    "complete": True,
+}
+
 CAUSE: Example = {
     "cause": "5d41402abc4b2a76",
     "operation": "http_request",

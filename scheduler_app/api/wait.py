@@ -64,15 +64,15 @@ def _has_ended(task_id: int, until: float) -> bool:
     with ends.told(task_id) as over:
         if tasks.has_ended(task_id):
             return True
-        with admission.outside(), _only_waits(over) as given_up:
+        with admission.outside(), only_waits(over) as given_up:
             over.wait(max(0.0, until - time.monotonic()))
     return given_up.is_set() or time.monotonic() >= until or tasks.has_ended(task_id)
 
 
-def _only_waits(over: threading.Event) -> AbstractContextManager[threading.Event]:
+def only_waits(over: threading.Event) -> AbstractContextManager[threading.Event]:
     """Other servers than ours do not tell when a client has left."""
-    only_waits: Callable[..., AbstractContextManager[threading.Event]] | None = request.environ.get(ONLY_WAITS)
-    return only_waits(over) if only_waits else nullcontext(threading.Event())
+    make: Callable[..., AbstractContextManager[threading.Event]] | None = request.environ.get(ONLY_WAITS)
+    return make(over) if make else nullcontext(threading.Event())
 
 
 def then_wait(view: Callable[..., Any]) -> Callable[..., Any]:

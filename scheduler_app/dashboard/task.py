@@ -17,9 +17,10 @@ from scheduler_app.errors import Invalid
 from scheduler_app.models import Task
 from scheduler_app.operations import USUAL_PAUSES
 from scheduler_app.schemas.tasks import TaskChange
-from scheduler_app.services import control, listing, tasks, waiting
+from scheduler_app.services import attempt_logs, control, listing, tasks, waiting
 
 LATEST_RUNS = 6
+SHOWN_LINES = 200  # of a log
 PAUSES = ("retry.min_seconds", "retry.max_seconds", "retry.factor")
 CHANGED = TaskChange(only=("priority", "run_at", "expires_at", "max_retries", *PAUSES))
 
@@ -42,7 +43,27 @@ def task(task_id: int) -> Response:
         way=steps(one, failures, now),
         operation=operations.lookup(one.operation),
         change=forms.inputs(CHANGED, _changeable(one)),
+        **_latest_log(task_id),
     )
+
+
+@blp.get("/tasks/<id:task_id>/log")
+@needs(Scope.READ)
+def task_log(task_id: int) -> Response:
+    """All that one attempt has logged, as text."""
+    claim = request.args.get("claim", "")
+    known = {str(place.claim): place for place in attempt_logs.attempts(task_id)}
+    if claim not in known:
+        raise Invalid("There is no such log.")
+    lines = attempt_logs.read(task_id, claim=known[claim].claim, after=(known[claim].claim, 0))
+    return Response("".join(f"{line.text}\n" for line in lines), mimetype="text/plain")
+
+
+def _latest_log(task_id: int) -> dict[str, Any]:
+    """Of the latest attempt that has logged something: the last lines. The page is read again and again."""
+    places = attempt_logs.attempts(task_id)
+    lines = attempt_logs.read(task_id, claim=places[-1].claim, after=(places[-1].claim, 0)) if places else []
+    return {"logs": places, "log_lines": lines[-SHOWN_LINES:], "log_before": max(0, len(lines) - SHOWN_LINES)}
 
 
 @blp.post("/tasks/<id:task_id>/cancel")

@@ -104,7 +104,13 @@ def perform(task: RunningTask, *, time_limit: float | None = None) -> str:
     if operation is None:
         raise UnknownOperation(f"No operation {task.record.operation!r} on this worker.")
     arguments = _arguments(operation, task.record.params)
-    return _dumped(task.call.run(lambda: operation.function(**arguments), limit=time_limit or operation.time_limit))
+    try:
+        result = task.call.run(lambda: operation.function(**arguments), limit=time_limit or operation.time_limit)
+        return _dumped(result)
+    except BaseException:
+        if task.attempt_log:
+            task.attempt_log.failed()
+        raise
 
 
 def _arguments(operation: Operation, params: dict[str, Any]) -> dict[str, Any]:

@@ -16,12 +16,16 @@ from scheduler_app import database, operations, outgoing
 from scheduler_app.database import failures
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
-from scheduler_app.services import attempts, workers
+from scheduler_app.services import attempt_logs, attempts, workers
+from scheduler_app.services.attempt_logs import Chunk
+from scheduler_app.worker import attempt_log
 from scheduler_app.worker.ledger import Ledger
 from scheduler_app.worker.running import RunningTask, running_tasks
 
 log = logging.getLogger(__name__)
 
+LOGS = 1.0  # seconds between two writes of what operations have logged
+AT_ONCE = 100  # chunks of logs in one transaction
 ATTENTION = 0.5  # seconds between two looks for cancellations of the running tasks
 PATIENCE = 5.0  # seconds for one heartbeat, or one such look
 
@@ -44,11 +48,13 @@ class Pulse:
             "operations": [operation.name for operation in operations.registered()],
         }
         self.strays = workers.Strays(worker_id)
+        self._logs = LogWriter()
         self._stopping = threading.Event()
         self._loops = (
             Loop(app, self._stopping, "heartbeat", self._beat, workers.HEARTBEAT),
             Loop(app, self._stopping, "disown", self._disown, workers.HEARTBEAT),
             Loop(app, self._stopping, "attention", _attend, ATTENTION),
+            LogLoop(app, self._stopping, "logs", self._logs.write, LOGS),
         )
 
     def start(self) -> None:
@@ -63,10 +69,12 @@ class Pulse:
     def stop(self) -> None:
         """Deletes the worker's row. When the database does not answer, the reaper will do it."""
         self._stopping.set()
+        attempt_log.wake.set()
         for loop in self._loops:
             loop.join()
         try:
             with self.app.app_context():
+                self._logs.write()
                 workers.leave(self.worker["worker_id"], now=database.clock())
         except SQLAlchemyError as error:
             log.warning("could not take leave: %s", error)
@@ -80,6 +88,27 @@ class Pulse:
     def _disown(self) -> None:
         if disowned := self.strays.disown(self.ledger.attempts(), now=database.clock()):
             log.warning("%d attempts stood as this worker's without running here", disowned)
+
+
+class LogWriter:
+    """Writes what operations have logged. While the database does not take it, no more is fetched from memory."""
+
+    def __init__(self) -> None:
+        self._chunks: list[Chunk] = []
+        self._gone: list[tuple[int, int, int]] = []
+
+    def write(self) -> None:
+        while self._chunks or attempt_log.unwritten:
+            if not self._chunks:
+                self._fetch()
+            attempt_logs.write(self._chunks, self._gone, now=database.clock())
+            self._chunks, self._gone = [], []
+
+    def _fetch(self) -> None:
+        while attempt_log.unwritten and len(self._chunks) < AT_ONCE:
+            chunks, gone = attempt_log.unwritten.pop().take()
+            self._chunks += chunks
+            self._gone += gone
 
 
 class Loop(threading.Thread):
@@ -110,6 +139,16 @@ class Loop(threading.Thread):
             self.failing = True
         else:
             self.failing = False
+
+
+class LogLoop(Loop):
+    """Takes its step before its time when many lines have come."""
+
+    def run(self) -> None:
+        while not self.stopping.wait(ATTENTION if self.failing else 0):
+            attempt_log.wake.wait(self.interval)
+            attempt_log.wake.clear()
+            self.step()
 
 
 def _secrets() -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from scheduler_app.operations import Cancelled, running_task
 from scheduler_app.services.attempts import Attempt
+from scheduler_app.worker import attempt_log
+from scheduler_app.worker.attempt_log import AttemptLog
 from scheduler_app.worker.interrupts import InterruptibleCall
 
 PATIENCE = 0.5  # seconds for an operation to ask whether it is cancelled, before it is interrupted
@@ -26,6 +28,7 @@ class RunningTask:
         self.attempt = attempt.number
         self.cancelled = False
         self._asked_at = 0.0
+        self.attempt_log: AttemptLog | None = None  # once it has logged something
         self.call = InterruptibleCall()  # of the operation
         self.unsaved: dict[str, Any] | None = None  # progress that is not in the database yet
 
@@ -41,6 +44,9 @@ class RunningTask:
         if not 0 <= percent <= 100:
             raise ValueError("percent is a number from 0 to 100")
         self.unsaved = {"percent": percent, "message": message[:MAX_MESSAGE]}
+
+    def log(self, message: object) -> None:
+        attempt_log.put(self, attempt_log.stamped(message))
 
     def take_progress(self) -> dict[str, Any] | None:
         """The progress since the last call, if there is any."""

@@ -1,5 +1,6 @@
 """Operations that go wrong, or take their time, on purpose."""
 
+import contextvars
 import logging
 import sys
 import threading
@@ -156,3 +157,49 @@ def log() -> None:
         raise ValueError("as an example")
     except ValueError:
         logging.getLogger("trial").warning("first line\nsecond line", exc_info=True)
+
+
+class Talk(Schema):
+    lines = fields.Integer(load_default=3)
+    length = fields.Integer(load_default=0)
+    then = fields.String(load_default="")
+
+
+@operation("trial.talk", params=Talk, max_retries=0)
+def talk(lines: int, length: int, then: str) -> None:
+    "Logs so many lines, of a length, and then waits or fails."
+    for number in range(1, lines + 1):
+        logging.getLogger("talk").info("line %d%s", number, " " + "x" * length if length else "")
+    if then == "wait":
+        for _ in range(600):
+            current_task.check_cancelled()
+            time.sleep(0.1)
+    elif then == "fail":
+        raise ValueError("after all that was said")
+
+
+@operation("trial.whisper", params=Talk, max_retries=0, logs="failures")
+def whisper(lines: int, length: int, then: str) -> None:
+    "The same, and only failures keep it."
+    talk(lines, length, then)
+
+
+@operation("trial.mute", params=Talk, max_retries=0, logs="off")
+def mute(lines: int, length: int, then: str) -> None:
+    "The same, and nothing keeps it."
+    talk(lines, length, then)
+
+
+@operation("trial.choir", params=Nothing)
+def choir() -> None:
+    "Logs from a thread with a copied context, from one without, and by the task itself; prints as well."
+    logger = logging.getLogger("choir")
+    logger.warning("one\ntwo")
+    context = contextvars.copy_context()
+    for target in (lambda: context.run(logger.warning, "copied"), lambda: logger.warning("astray")):
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+    logger.debug("too much")
+    current_task.log("by hand \0 \ud800")
+    print("printed")
