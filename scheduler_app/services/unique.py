@@ -37,7 +37,7 @@ Holder = Row[Any] | SimpleNamespace
 class Until(StrEnum):
     """Until when a task holds its key; or for so many seconds after it was posted."""
 
-    BEGUN = "begun"  # its first attempt begins
+    BEGUN = "begun"  # a worker claims it; if that one gives it back, there may be two that wait
     FINISHED = "finished"  # it ends, however that is
 
 
