@@ -21,11 +21,12 @@ import psycopg
 from benchmarks import accept, post
 from benchmarks.client import Client
 from benchmarks.table import milliseconds
+from benchmarks.usage import cpu_seconds
 from tests.support.processes import ROOT, Process, free_port
 from tests.support.servers import Postgres, Valkey
 from tests.support.system import WEB, WEB_READY
 
-HEAD = "| work | then | now | ratio |\n| --- | ---: | ---: | ---: |"
+HEAD = "| work | then | now | ratio | ratio of the process's own time |\n| --- | ---: | ---: | ---: | ---: |"
 FIRED = 500  # schedules in one turn
 FIRE = """
 import sys
@@ -41,7 +42,7 @@ DUE = """
     INSERT INTO task_schedule (operation, params, priority, max_retries, every_x_hours, cron, anchor_at,
                                times_scheduled, next_run_at, created_at)
     SELECT 'calculate', '{"expression": "4+7"}', 5, 5, CASE WHEN n %% 2 = 0 THEN 1 END,
-           CASE WHEN n %% 2 = 1 THEN '0 * * * *' END, now(), 0, now(), now()
+           CASE WHEN n %% 2 = 1 THEN n / 2 %% 60 || ' * * * *' END, now(), 0, now(), now()
     FROM generate_series(1, %s) AS n
 """
 
@@ -63,17 +64,26 @@ class Side:
         self.web = Process(WEB, environ, WEB_READY, folder=folder)
         stack.callback(self.web.kill)
         self.firing = subprocess.Popen(
-            [sys.executable, "-c", FIRE], cwd=folder, env=os.environ | environ, stdin=PIPE, stdout=PIPE, text=True
+            [sys.executable, "-c", FIRE],
+            cwd=folder,
+            env=os.environ | environ,
+            stdin=PIPE,
+            stdout=PIPE,
+            text=True,
+            start_new_session=True,
         )
         stack.callback(self.firing.kill)
         self.web.wait_until_ready()
         self.client = Client(port)
 
+    def own_seconds(self) -> float:
+        """That its processes have computed."""
+        return cpu_seconds(self.web.popen) + cpu_seconds(self.firing)
+
     def post(self) -> None:
         self.client.post("/tasks/", post.BODY)
 
     def post_after_pause(self) -> None:
-        time.sleep(post.GAP)
         self.post()
 
     def post_batch(self) -> None:
@@ -103,8 +113,8 @@ def main() -> None:
     with ExitStack() as stack, checked_out(options.commit) as earlier:
         sides = [Side(folder, FIRED * (options.turns + 1), stack) for folder in (earlier, ROOT)]
         print(HEAD)
-        for name, (work, times) in WORKS.items():
-            print(compared(name, *measure(sides, work, times, options.turns)), flush=True)
+        for name in WORKS:
+            print(measure(name, sides, options.turns), flush=True)
 
 
 @contextmanager
@@ -116,23 +126,26 @@ def checked_out(commit: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def measure(sides: list[Side], work: Callable[[Side], None], times: int, turns: int) -> list[list[float]]:
-    """Of each side the seconds that each piece of work took; the first turn does not count."""
+def measure(name: str, sides: list[Side], turns: int) -> str:
+    """A line of the table; the first turn does not count."""
+    work, times = WORKS[name]
     took: list[list[float]] = [[] for _ in sides]
-    for _ in range(turns + 1):
+    before: list[float] = []
+    for turn in range(turns + 1):
         for side, kept in zip(sides, took, strict=True):
-            for _ in range(times):
-                pause = post.GAP if work is Side.post_after_pause else 0
-                began = time.perf_counter()
-                work(side)
-                kept.append(time.perf_counter() - began - pause)
-    return [kept[times:] for kept in took]
+            kept.extend(timed(work, side) for _ in range(times))
+        before = before if turn else [side.own_seconds() for side in sides]
+    then, now = (statistics.median(kept[times:]) for kept in took)
+    own = [side.own_seconds() - seconds for side, seconds in zip(sides, before, strict=True)]
+    cells = name, milliseconds(then), milliseconds(now), f"{now / then:.2f}", f"{own[1] / own[0]:.2f}"
+    return f"| {' | '.join(cells)} |"
 
 
-def compared(name: str, then: list[float], now: list[float]) -> str:
-    """The medians, and their ratio."""
-    medians = statistics.median(then), statistics.median(now)
-    return f"| {name} | {milliseconds(medians[0])} | {milliseconds(medians[1])} | {medians[1] / medians[0]:.2f} |"
+def timed(work: Callable[[Side], None], side: Side) -> float:
+    time.sleep(post.GAP if work is Side.post_after_pause else 0)
+    began = time.perf_counter()
+    work(side)
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

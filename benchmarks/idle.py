@@ -49,6 +49,6 @@ def _start(side: sides.Side, starts: Starts, number: int, gap: float) -> float:
 
 
 def _cpu(process: Process, seconds: float) -> float:
-    before = cpu_seconds(process)
+    before = cpu_seconds(process.popen)
     time.sleep(seconds)
-    return 100 * (cpu_seconds(process) - before) / seconds
+    return 100 * (cpu_seconds(process.popen) - before) / seconds

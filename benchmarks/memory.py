@@ -60,7 +60,7 @@ def row(name: str, count: int, early: float, late: float) -> Row:
 
 
 def held(processes: Iterable[Process]) -> float:
-    return sum(rss(process) for process in processes) / MEGABYTE
+    return sum(rss(process.popen) for process in processes) / MEGABYTE
 
 
 def post(port: int, count: int) -> None:

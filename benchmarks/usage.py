@@ -3,22 +3,23 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
-from tests.support.processes import Process
+Group = subprocess.Popen[Any]  # the first process of its own group
 
 
-def cpu_seconds(process: Process) -> float:
+def cpu_seconds(process: Group) -> float:
     ticks = sum(sum(map(int, _stat(pid)[11:13])) for pid in _pids(process))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def rss(process: Process) -> int:
+def rss(process: Group) -> int:
     """Bytes of memory that its processes hold, shared pages counted in each."""
     return sum(int(_stat(pid)[21]) for pid in _pids(process)) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _pids(process: Process) -> list[int]:
-    listed = subprocess.run(["pgrep", "-g", str(process.popen.pid)], capture_output=True, text=True, check=True)
+def _pids(process: Group) -> list[int]:
+    listed = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True, check=True)
     return [int(pid) for pid in listed.stdout.split()]
 
 

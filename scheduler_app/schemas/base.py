@@ -120,8 +120,10 @@ class AnswerSchema(Schema):
         written = {}
         for key, name, as_is, field in self._plan:
             value = read(name, missing)
-            if type(value) not in as_is:
+            if value is missing:  # or it is found in another way
                 value = field.serialize(name, obj, accessor=self.get_attribute)
+            elif type(value) not in as_is:
+                value = field._serialize(value, name, obj)
             if value is not missing:
                 written[key] = value
         return written
