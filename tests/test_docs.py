@@ -257,6 +257,6 @@ def test_the_limits_are_those_of_the_code() -> None:
 
 def test_every_benchmark_named_can_be_started() -> None:
     modules = set(re.findall(r"bin/python -m (benchmarks\.\w+)", ALL))
-    assert modules == {"benchmarks.faults", "benchmarks.schedules"}
+    assert modules == {"benchmarks.against", "benchmarks.faults", "benchmarks.schedules"}
     for module in modules:
         subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, check=True, capture_output=True, timeout=60)
