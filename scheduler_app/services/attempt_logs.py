@@ -66,7 +66,10 @@ def write(chunks: Sequence[Chunk], gone: Sequence[tuple[int, int, int]], *, now:
     """Stores chunks, and deletes those that give way. What is there already, and what has no task any more, is left."""
     given = as_table(GIVEN)
     there = given.c.task_id.in_(select(Task.task_id))
-    rows = select(*(given.c[name] for name in GIVEN), literal(now, UTCDateTime())).where(there)
+    # In the order of the ids, because each row locks its task against being deleted.
+    rows = (
+        select(*(given.c[name] for name in GIVEN), literal(now, UTCDateTime())).where(there).order_by(given.c.task_id)
+    )
     statement = insert(TaskLog.__table__).from_select([*GIVEN, "written_at"], rows).on_conflict_do_nothing()
     db.session.execute(statement, parameters(GIVEN, chunks))
     if gone:
