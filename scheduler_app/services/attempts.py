@@ -151,14 +151,12 @@ def give_back(given: Collection[Attempt], *, now: datetime, **values: Any) -> Se
     return given_back
 
 
-def begin(begun: Collection[tuple[Attempt, datetime]]) -> None:
-    """Records of attempts that were claimed in company that they have begun, and when. The caller commits.
+def begin(attempt: Attempt, started_at: datetime) -> bool:
+    """Records of an attempt that was claimed in company that it has begun. The caller commits.
 
-    It leaves out tasks that somebody else holds at the moment.
+    Also returns False while somebody else holds the row.
     """
-    for attempt, started_at in begun:
-        free = select(Task.task_id).where(Task.task_id == attempt.task_id).with_for_update(skip_locked=True)
-        _finish(attempt, None, Task.task_id.in_(free), begun=True, started_at=started_at)
+    return _finish(attempt, None, _is_free(attempt), begun=True, started_at=started_at)
 
 
 def is_last(attempt: Attempt, error: BaseException) -> bool:
@@ -221,8 +219,12 @@ def started(*conditions: ColumnElement[bool]) -> list[Attempt]:
 
 def save_progress(attempt: Attempt, progress: dict[str, Any]) -> bool:
     """The caller commits. Also returns False while somebody else holds the row: progress is not worth a wait."""
+    return _finish(attempt, progress, _is_free(attempt))
+
+
+def _is_free(attempt: Attempt) -> ColumnElement[bool]:
     free = select(Task.task_id).where(Task.task_id == attempt.task_id).with_for_update(skip_locked=True)
-    return _finish(attempt, progress, Task.task_id.in_(free))
+    return Task.task_id.in_(free)
 
 
 def _keep(attempt: Attempt, described: dict[str, str], error: BaseException, now: datetime) -> None:

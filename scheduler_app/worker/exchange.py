@@ -40,7 +40,7 @@ NOTHING = Brought([], [])
 
 
 class Exchange:
-    """One per worker process. One thread at a time pulls, and one at a time settles."""
+    """One per worker process. Several threads may call its methods at once."""
 
     def __init__(
         self,

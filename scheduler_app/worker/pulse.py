@@ -170,9 +170,9 @@ def _write_begun(tasks: list[RunningTask]) -> None:
     """Of tasks that were claimed in company and turn out to be long: should this worker be lost, the attempt counts."""
     long = [task for task in tasks if not task.known and time.monotonic() - task.began > ATTENTION]
     by_id = sorted(long, key=lambda task: task.task_id)
-    attempts.begin([(task.record, task.began_at(database.clock)) for task in by_id])
+    written = [task for task in by_id if attempts.begin(task.record, task.began_at(database.clock))]
     db.session.commit()
-    for task in long:
+    for task in written:
         task.known = True
 
 
