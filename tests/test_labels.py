@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text, update
 
 from scheduler_app.extensions import db
 from scheduler_app.models import Task, TaskLabel
-from scheduler_app.services import attempts, callers, tasks
+from scheduler_app.services import attempts, callers, task_search, tasks
 from scheduler_app.services.callers import Caller
 from scheduler_app.services.firing import fire_due
 from tests.support.claims import claim
@@ -203,6 +203,20 @@ def test_tasks_are_found_by_when_they_ended(app: Flask, client: FlaskClient, mon
         assert listed(client, f"finished_after={after}Z&limit=1&cursor={ids[2]}") == [ids[1]]
     body = {"finished_before": f"{after}Z"}
     assert client.post("/tasks/delete/", json=body).json["task_ids"] == [ids[4]]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite looks through the latest only
+def test_tasks_that_ended_long_ago_are_counted_as_they_are_found(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = post(client)
+    set_columns(app, old, status="SUCCESS", finished_at=NOON)
+    for _ in range(3):
+        post(client)
+    monkeypatch.setattr(tasks, "SEARCHED", 2)
+    with app.app_context():
+        page = task_search.find({"finished_before": NOON + HOUR}, limit=10)
+    assert ([task.task_id for task in page.tasks], page.by_status, page.following) == ([old], {"SUCCESS": 1}, None)
 
 
 def test_the_dashboard_shows_labels_and_finds_by_them(client: FlaskClient) -> None:

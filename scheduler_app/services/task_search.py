@@ -46,7 +46,7 @@ def find(conditions: dict[str, Any], words: Sequence[str] = (), *, limit: int, c
 def count(conditions: dict[str, Any]) -> tuple[dict[str, int], bool]:
     """By status, up to counts.MOST each; and whether only the latest SEARCHED tasks were looked through."""
     others = {name: value for name, value in conditions.items() if name != "status"}
-    last = tasks.last_to_search(others, None)
+    last = None if tasks.few_ended(others) else tasks.last_to_search(others, None)
     if last is None and not others.keys() - INDEXED:
         return {one: counts.capped(_filtered(others | {"status": one}, Task.task_id)) for one in Status}, False
     query = _filtered(others, Task.status)

@@ -150,7 +150,7 @@ def find(filters: dict[str, Any], *, limit: int, cursor: int | None = None) -> t
     When no index fits the filters, it looks through at most SEARCHED tasks. So a page may be short, or even empty, and
     still have a next one.
     """
-    few = _few_ended(filters)
+    few = few_ended(filters)
     last = None if few else last_to_search(filters, cursor)
     found = [_newest(filters | status, cursor, last, limit + 1, few) for status in _each_status(filters)]
     tasks = listing.read(Task.task_id.in_(union_all(*found)), order=Task.task_id.desc(), limit=limit + 1)
@@ -189,7 +189,7 @@ def last_to_search(filters: dict[str, Any], cursor: int | None) -> int | None:
     return last
 
 
-def _few_ended(filters: dict[str, Any]) -> bool:
+def few_ended(filters: dict[str, Any]) -> bool:
     """Whether few tasks ended in the time that the filters ask for. SQLite would not use its index: it is not asked."""
     ended: dict[str, Any] = {name: filters[name] for name in ("finished_after", "finished_before") if name in filters}
     if not ended or "label" in filters or db.engine.dialect.name == "sqlite":
