@@ -17,8 +17,7 @@
     return UNITS.slice(at, at + 2).map(([unit, size]) => { const n = Math.floor(left / size); left %= size; return n || seconds < 1 ? `${n} ${unit}` : ""; }).filter(Boolean).join(" ");
   }
   function written(time, now) {
-    const at = new Date(time.dateTime), seconds = (now - at) / 1000, today = at.toDateString() === now.toDateString();
-    const date = (at.getFullYear() === now.getFullYear() ? day : dated).format(at);
+    const at = new Date(time.dateTime), seconds = (now - at) / 1000, today = at.toDateString() === now.toDateString(), date = (at.getFullYear() === now.getFullYear() ? day : dated).format(at);
     return {
       age: () => seconds >= 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`,
       clock: () => today ? clock.format(at) : `${date}, ${minute.format(at)}`,
