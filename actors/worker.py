@@ -46,6 +46,6 @@ with app.app_context():
     writer = StatusWriter(worker_id)
 executor = Executor(app, ledger, patience)
 exchange = Exchange(app, ledger, writer, patience, executor.reject)
+broker.add_middleware(Life())  # the first to begin is the last to end: the queue has then recorded all
 broker.add_middleware(Scheduling(exchange, executor.perform))
-broker.add_middleware(Life())
 dramatiq.set_broker(broker)

@@ -1,5 +1,7 @@
 """Operations that the benchmarks post."""
 
+import time
+
 from marshmallow import Schema, fields
 
 from benchmarks import starts
@@ -8,6 +10,16 @@ from scheduler_app.operations import operation
 
 class Number(Schema):
     number = fields.Integer(required=True)
+
+
+class Seconds(Schema):
+    seconds = fields.Float(required=True)
+
+
+@operation("bench.sleep", params=Seconds)
+def sleep(seconds: float) -> None:
+    "Takes so many seconds, and does nothing."
+    time.sleep(seconds)
 
 
 @operation("bench.tell", params=Number)
