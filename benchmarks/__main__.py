@@ -13,6 +13,7 @@ from benchmarks import (
     idle,
     listing,
     memory,
+    node,
     post,
     priority,
     publish,
@@ -30,6 +31,7 @@ Work = Callable[[Servers, Options], Iterable[Row]]
 
 WORKS: dict[str, Work] = {
     "drain": drain.run,
+    "node": node.run,
     "accept": accept.run,
     "post": post.run,
     "keyed": post.keyed,

@@ -29,7 +29,7 @@ SHORT = 0.05  # seconds; tasks that take less are short
 LOOKAHEAD = 0.02  # seconds of work that may be claimed beyond what the idle threads take, while tasks are short
 MOST_AHEAD = 8  # the same in tasks, for each thread
 TICK = 0.005  # seconds that a success waits to be recorded, at most about
-STALLED = 0.05  # seconds in which no thread has taken anything, after which what was claimed ahead is given back
+STALLED = 10  # ticks in which no thread has taken anything, after which what was claimed ahead is given back
 
 
 class WorkQueue:
@@ -54,12 +54,13 @@ class WorkQueue:
         self.more = True  # whether Redis may have more messages than were brought
         self.next_poll = 0.0
         self.pauses = 0  # of a queue, of which this process has been told
-        self.taken_at = 0.0
+        self.taken = 0  # attempts that have begun here
         self.task_time = SHORT  # seconds that recent tasks took; nothing is known yet
         self._suspect_runs = threading.Lock()
         self._astir = threading.Event()
         self._finished = threading.Event()
         self._keeping = False
+        self._seen = 0, 0  # how many had been taken at the keeper's last look, and for how many looks that has been so
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         broker = exchange.broker
         self.wake_up = WakeUp(
@@ -115,7 +116,7 @@ class WorkQueue:
 
     def acknowledge(self) -> None:
         """While long tasks occupy all threads: tells Redis what is settled."""
-        if self.ledger.any_settled() and time.monotonic() - self.taken_at > STALLED:
+        if self.ledger.any_settled() and not self.idle and not self.exchanging:
             self.exchange.acknowledge_all(self.queues)
 
     def get(self, block: bool = True, timeout: float = POLL) -> NoReturn:
@@ -139,11 +140,13 @@ class WorkQueue:
 
     def tidy(self) -> None:
         """Records what has waited for long, and gives back what no thread comes for."""
-        now = time.monotonic()
         oldest = self.ledger.oldest_end()
-        if oldest is not None and now - oldest >= TICK:
+        if oldest is not None and time.monotonic() - oldest >= TICK:
             self._exchange()
-        if (self.ready or self.suspected) and now - self.taken_at > STALLED and not self.exchanging:
+        # It counts its own looks, not the time: on a busy machine the threads have waited for a core as it has.
+        taken, looks = self._seen
+        self._seen = self.taken, looks + 1 if taken == self.taken else 0
+        if (self.ready or self.suspected) and self._seen[1] >= STALLED and not self.exchanging:
             self.give_back()
 
     def give_back(self) -> None:
@@ -182,7 +185,8 @@ class WorkQueue:
                 self.changed.notify()
 
     def _run(self, claimed: Claimed) -> None:
-        began = self.taken_at = time.monotonic()
+        began = time.monotonic()
+        self.taken += 1
         try:
             self.perform(claimed)
         except Exception:

@@ -19,7 +19,7 @@ from scheduler_app.worker.patience import Patience
 from scheduler_app.worker.pulse import Pulse, _write_begun
 from scheduler_app.worker.running import RunningTask, running_tasks
 from scheduler_app.worker.status_writer import StatusWriter
-from scheduler_app.worker.work_queue import Scheduling, WorkQueue
+from scheduler_app.worker.work_queue import STALLED, Scheduling, WorkQueue
 from tests.support.model_clock import Clock
 from tests.support.points import StoppingCursors
 from tests.support.stage import Actor, current, reach
@@ -110,7 +110,8 @@ class ModelWorker:
 
     def tidy(self) -> None:
         """What two threads do that look every so often."""
-        self.queue.tidy()
+        for _ in range(STALLED + 1):
+            self.queue.tidy()
         self.queue.acknowledge()
 
     def stop(self) -> None:
