@@ -8,6 +8,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -107,7 +108,6 @@ class Exchange:
 
     def give_back(self, claimed: Collection[Claimed]) -> None:
         """Undoes claims whose attempts have not begun. Their tasks come before all others at their priority again."""
-
         places = {one.attempt.task_id: place for place, one in enumerate(claimed)}
 
         def change(again: bool) -> None:
@@ -198,7 +198,8 @@ class Exchange:
             return parse(queue, message_id)
         except ValueError:
             log.error("message %s of %s is unreadable and goes to the dead letters", message_id, queue)
-            self.broker.nack(queue, message_id)
+            with suppress(redis.RedisError):  # then it is given back with the dead worker's, and read again
+                self.broker.nack(queue, message_id)
             return None
 
     def _settle_doubts(self, queues: Collection[str]) -> None:

@@ -260,7 +260,8 @@ class WorkQueue:
                 if wanted:
                     self.next_poll = time.monotonic() + random.uniform(0.75, 1) * POLL
                     self.more = self.more or len(messages) == wanted
-                self.changed.notify()
+                if len(self.ready) > calling or self.suspected or self.more or self.ledger.oldest_end():
+                    self.changed.notify()
         if self.closed or self.pauses != pauses:
             self.give_back()
         elif self.ready:
