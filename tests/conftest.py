@@ -108,6 +108,24 @@ def database_url(request: pytest.FixtureRequest, migrated: dict[str, str], tmp_p
     return f"sqlite:///{tmp_path}/backbeat.db"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
+    """An application on a database of its own, once of each kind, at the revision that the test's mark `old` names."""
+    url = f"sqlite:///{tmp_path}/old.db"
+    if request.param == "postgresql":
+        postgres: Postgres = request.getfixturevalue("postgres")
+        postgres.sql("CREATE DATABASE old")
+        url = postgres.url("old")
+    app = create_app(Settings.from_env({"DATABASE_URL": url}))
+    with app.app_context():
+        upgrade(revision=request.node.get_closest_marker("old").args[0])
+        yield app
+        db.session.remove()
+        db.engine.dispose()
+    if request.param == "postgresql":
+        postgres.sql("DROP DATABASE old WITH (FORCE)")
+
+
 @pytest.fixture(scope="module")
 def running_server() -> Iterator[Server]:
     with serving(Server()) as server:

@@ -10,8 +10,6 @@ from flask.testing import FlaskClient
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import event, text
 
-from scheduler_app import create_app
-from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.models import Status
 from scheduler_app.services import attempts, expiry, history, retention, statistics
@@ -20,7 +18,6 @@ from scheduler_app.services.statistics import Period
 from tests.support.claims import claim, succeed
 from tests.support.pages import OURS
 from tests.support.processes import Process
-from tests.support.servers import Postgres
 from tests.support.tasks import finished, get, submit
 
 NOW = datetime.now(UTC)
@@ -219,24 +216,7 @@ def test_the_dashboard_shows_finds_and_retries_it(app: Flask, client: FlaskClien
     assert time(newest, "expires_at") - time(newest, "run_at") == timedelta(seconds=60)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def old(request: pytest.FixtureRequest, tmp_path: Any) -> Any:
-    """An application whose database has a task, and stands before expiry."""
-    url = f"sqlite:///{tmp_path}/old.db"
-    if request.param == "postgresql":
-        postgres: Postgres = request.getfixturevalue("postgres")
-        postgres.sql("CREATE DATABASE old")
-        url = postgres.url("old")
-    app = create_app(Settings.from_env({"DATABASE_URL": url}))
-    with app.app_context():
-        upgrade(revision="0014")
-        yield app
-        db.session.remove()
-        db.engine.dispose()
-    if request.param == "postgresql":
-        postgres.sql("DROP DATABASE old WITH (FORCE)")
-
-
+@pytest.mark.old("0014")
 def test_the_migration_keeps_tasks_failures_and_the_count_of_ids(old: Flask) -> None:
     names = "operation, params, priority, status, attempts, max_retries, claims, run_at, created_at"
     values = "'calculate', '{}', 5, 'PENDING', 0, 5, 0, '2030-01-01', '2030-01-01'"

@@ -11,11 +11,8 @@ from flask.testing import FlaskClient
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import text
 
-from scheduler_app import create_app
-from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from tests.support import trial_operations  # noqa: F401 (registers them)
-from tests.support.servers import Postgres
 
 Run = Callable[..., str]
 NIGHTLY = {"name": "nightly", "operation": "5+10", "cron": "30 7 * * MON-FRI", "timezone": "Europe/Bucharest"}
@@ -240,23 +237,7 @@ def test_the_dashboard_says_whose_file_a_schedule_is_kept_in(client: FlaskClient
     assert "A time is left out while 3 tasks have not finished" in page
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def old(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """A database from before names were unique."""
-    url = f"sqlite:///{tmp_path}/old.db"
-    if request.param == "postgresql":
-        postgres: Postgres = request.getfixturevalue("postgres")
-        postgres.sql("CREATE DATABASE old")
-        url = postgres.url("old")
-    app = create_app(Settings.from_env({"DATABASE_URL": url}))
-    with app.app_context():
-        upgrade(revision="0020")
-        yield app
-        db.engine.dispose()
-    if request.param == "postgresql":
-        postgres.sql("DROP DATABASE old WITH (FORCE)")
-
-
+@pytest.mark.old("0020")
 @pytest.mark.usefixtures("old")
 def test_schedules_that_had_one_name_get_names_of_their_own() -> None:
     columns = "operation, params, priority, max_retries, anchor_at, times_scheduled, created_at, name"
