@@ -44,6 +44,7 @@ HELD = text("unique_key IS NOT NULL")
 TYPED = text("error_type IS NOT NULL")
 ENDED = text("finished_at IS NOT NULL")
 SCHEDULED = text("task_schedule_id IS NOT NULL")
+GROUPED = text('"group" IS NOT NULL')
 UNFINISHED = text("finished_at IS NULL AND task_schedule_id IS NOT NULL")
 UNSENT = text("enqueued_at IS NULL AND status IN ('PENDING', 'RETRYING')")
 EXPIRING = text("expires_at IS NOT NULL AND finished_at IS NULL")
@@ -89,6 +90,7 @@ class Task(Base):
     unique: Mapped[dict[str, Any] | None] = mapped_column(Json)  # {key, until}, see services/unique.py
     unique_key: Mapped[str | None] = mapped_column(String(265))  # operation and key, while it keeps others out
     labels: Mapped[dict[str, str] | None] = mapped_column(Json)  # by which it is found, see TaskLabel
+    group: Mapped[str | None] = mapped_column(String(64))  # whose turn it is, see broker/lanes.lua; null: of none
     started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # of the latest attempt
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
@@ -106,6 +108,7 @@ class Task(Base):
         Index("ix_task_error_type", "error_type", "status", "task_id", sqlite_where=TYPED, postgresql_where=TYPED),
         Index("ix_task_unsent", "priority", "run_at", sqlite_where=UNSENT, postgresql_where=UNSENT),
         Index("uq_task_unique_key", "unique_key", unique=True, sqlite_where=HELD, postgresql_where=HELD),
+        Index("ix_task_group", "group", "task_id", sqlite_where=GROUPED, postgresql_where=GROUPED),
         Index("ix_task_expiring", "expires_at", sqlite_where=EXPIRING, postgresql_where=EXPIRING),
         {
             "sqlite_autoincrement": True,  # a deleted task's id must not come again: a message may still name it
@@ -269,6 +272,7 @@ class TaskSchedule(Base):
     max_retries: Mapped[int] = mapped_column(SmallInteger)
     retry: Mapped[dict[str, float] | None] = mapped_column(Json)  # as Task's
     labels: Mapped[dict[str, str] | None] = mapped_column(Json)  # of its tasks
+    group: Mapped[str | None] = mapped_column(String(64))  # of its tasks
     expires_in: Mapped[int | None] = mapped_column(Integer)  # seconds from when a task is due until it expires
     every_x_days: Mapped[int | None] = mapped_column(Integer)
     every_x_hours: Mapped[int | None] = mapped_column(Integer)
