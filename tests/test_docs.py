@@ -21,7 +21,7 @@ from flask.testing import FlaskClient
 from actors import calculate, http_request
 from scheduler_app import operations
 from scheduler_app.api import MAX_BODY, tasks
-from scheduler_app.schemas.fields import MAX_PARAMS
+from scheduler_app.schemas.fields import MAX_GROUP, MAX_PARAMS
 from scheduler_app.schemas.json_values import MAX_DEPTH
 from scheduler_app.schemas.labels import MAX_LABEL, MAX_LABELS
 from scheduler_app.worker.execution import MAX_RESULT
@@ -251,6 +251,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         "body that `http_request` sends or keeps": f"{http_request.MAX_CONTENT:,} bytes",
         "retries of a task": str(operations.MAX_RETRIES),
         "key of `unique`": "200 characters",
+        "group of a task": f'{MAX_GROUP} characters, no control character, no `"` and no `\\`',
         "labels of a task": f"{MAX_LABELS}, a name of 32 characters and a value of {MAX_LABEL} each",
     }
 

@@ -24,6 +24,7 @@ HOURLY = {
     "overlap": {"max": 3},
     "jitter": 30,
     "labels": {"team": "a"},
+    "group": "nightly",
     "retry": {"max_retries": 1, "min_seconds": 10},
     "expires_in": 600,
 }
@@ -79,11 +80,12 @@ def test_what_differs_is_changed_and_all_else_stays(client: FlaskClient, run: Ru
     after = shown(client)
     assert after["nightly"] == before["nightly"] | {"priority": 1, "pause_on_failure": True}
     assert after["hourly"] == before["hourly"]
-    own = ("overlap", "labels", "retry", "jitter")
+    own = ("overlap", "labels", "group", "retry", "jitter")
     run(NIGHTLY, {name: value for name, value in HOURLY.items() if name not in own})
     back = shown(client)
     assert back["nightly"] == before["nightly"], "what the file leaves out is as usual again"
     assert (back["hourly"]["overlap"], back["hourly"]["labels"], back["hourly"]["jitter"]) == ("allow", {}, 0)
+    assert (before["hourly"]["group"], back["hourly"]["group"]) == ("nightly", None)
     assert back["hourly"]["retry"] == {"max_retries": 5, "min_seconds": 1, "max_seconds": 600, "factor": 2}
 
 

@@ -38,6 +38,7 @@ TASK = {
     "retry": None,  # as usual, which the answer says
     "expires_at": None,
     "labels": None,
+    "group": None,
     "unique": None,
 }
 

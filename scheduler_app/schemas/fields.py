@@ -14,6 +14,8 @@ from scheduler_app.schemas.base import WRITTEN_AS_IS, QuerySchema
 
 MAX_PARAMS = 65_536  # characters of JSON
 MAX_ID = 2**63 - 1
+MAX_GROUP = 64  # characters
+GROUP = r'[^"\\\u0000-\u001f\u007f]{1,64}'
 MAX_VALUES = 10  # of a field that takes several
 YEAR = 366 * 86_400  # seconds
 YEARS = range(1970, 3000)
@@ -152,6 +154,15 @@ def max_retries_field(**kwargs: Any) -> WholeNumber:
 def expires_in_field() -> WholeNumber:
     description = "Seconds: what has not begun so long after it was due ends as EXPIRED."
     return WholeNumber(1, YEAR, allow_none=True, metadata={"description": description, "example": 3_600})
+
+
+def group_field(description: str, *, allow_none: bool = False, **metadata: str) -> fields.String:
+    wrong = f"1 to {MAX_GROUP} characters: no control character, no '\"' and no '\\'."
+    return fields.String(
+        allow_none=allow_none,
+        validate=validate.Regexp(rf"\A{GROUP}\Z", error=wrong),
+        metadata={"description": description, "pattern": f"^{GROUP}$"} | metadata,
+    )
 
 
 class OneOrMore(fields.Field[list[Any]]):

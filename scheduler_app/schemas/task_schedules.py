@@ -17,6 +17,7 @@ from scheduler_app.schemas.fields import (
     Time,
     WholeNumber,
     expires_in_field,
+    group_field,
     max_retries_field,
     operation_field,
     params_field,
@@ -170,6 +171,7 @@ class ScheduleFields(RuleFields):
     )
     expires_in = expires_in_field()
     labels = labels_field()
+    group = group_field("The group of its tasks.", allow_none=True)
     pause_on_failure = Switch(
         truthy={True}, falsy={False}, metadata={"description": "Pause when a task of it ends in ERROR."}
     )
@@ -285,6 +287,7 @@ class TaskScheduleOut(AnswerSchema):
     max_retries = fields.Integer(metadata={"example": 5})
     retry = RetryOf()
     labels = LabelsOf()
+    group = fields.String(allow_none=True, metadata={"description": "The group of its tasks.", "example": None})
     expires_in = fields.Integer(
         allow_none=True, metadata={"description": "Seconds in which a task must begin.", "example": None}
     )

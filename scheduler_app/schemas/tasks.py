@@ -17,6 +17,7 @@ from scheduler_app.schemas.fields import (
     Switch,
     Time,
     expires_in_field,
+    group_field,
     max_retries_field,
     operation_field,
     params_field,
@@ -31,6 +32,7 @@ from scheduler_app.services.waiting import WaitingFor
 
 CAUSE = "5d41402abc4b2a76"
 CREATOR = "The schedule that created them."
+WHOSE = "Whose task it is, such as a customer or a host. Within a priority the groups take turns."
 
 
 class OperationRequest(RequestSchema):
@@ -78,6 +80,7 @@ class TaskRequest(OperationRequest):
     max_retries = max_retries_field(load_default=None, allow_none=True)
     retry = retry_field()
     labels = labels_field()
+    group = group_field(WHOSE, allow_none=True, example="customer-17")
     unique = fields.Nested(
         UniqueRequest, allow_none=True, metadata={"description": "Post it only if no such task is there yet."}
     )
@@ -147,6 +150,7 @@ class TaskFilter(RequestSchema):
     )
     finished_after = Time(metadata={"description": "Ended later than this."})
     finished_before = Time(metadata={"description": "Ended earlier than this."})
+    group = group_field("Only tasks of this group.")
 
 
 class TaskQuery(PageQuery, TaskFilter):
@@ -224,6 +228,7 @@ class TaskOut(AnswerSchema):
         metadata={"description": "Name of the key that posted it, or its schedule.", "example": "shop"},
     )
     labels = LabelsOf()
+    group = fields.String(allow_none=True, metadata={"description": WHOSE, "example": "customer-17"})
     unique = fields.Nested(UniqueOut, allow_none=True)
     started_at = Time(allow_none=True, metadata={"description": "Of the latest attempt."})
     finished_at = Time(allow_none=True)

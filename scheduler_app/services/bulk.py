@@ -19,7 +19,7 @@ from scheduler_app.services import audit, backlog, callers, control, dispatch, h
 SEARCHED = 100_000  # tasks of one status: that takes some tenths of a second
 COUNTED = 10_000  # tasks beyond those that a call reaches
 SHOWN = 10  # tasks of a dry run
-SENT = (Task.task_id, Task.claims, Task.operation, Task.priority)  # what a message is made of
+SENT = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.group)  # what a message is made of
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,17 @@ def _last_to_search(chosen: Chosen, statuses: Sequence[str]) -> int | None:
         return None
     if given := chosen.conditions.get("label"):
         return _end(labels.ids(given[0]), TaskLabel.task_id, chosen.cursor or 0)
-    ends = [_end_of_search(status, chosen.cursor or 0) for status in statuses]
-    return min((end for end in ends if end is not None), default=None)
+    group = chosen.conditions.get("group")
+    of_group = _end_of_search(Task.group == group, chosen.cursor or 0) if group else 0
+    if of_group is None:
+        return None
+    ends = [_end_of_search(Task.status == status, chosen.cursor or 0) for status in statuses]
+    of_status = min((end for end in ends if end is not None), default=None)
+    return None if of_status is None else max(of_group, of_status)
 
 
-def _end_of_search(status: str, cursor: int) -> int | None:
-    return _end(select(Task.task_id).where(Task.status == status), Task.task_id, cursor)
+def _end_of_search(condition: ColumnElement[bool], cursor: int) -> int | None:
+    return _end(select(Task.task_id).where(condition), Task.task_id, cursor)
 
 
 def _end(query: Select[Any], task_id: Any, cursor: int) -> int | None:

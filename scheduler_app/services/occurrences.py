@@ -28,9 +28,9 @@ MAX_BACKFILL = 1_000  # tasks per call
 MAX_COUNTED = 10_000  # times that are counted, to know when schedule_x_times is used up
 Occurrence = tuple[TaskSchedule | Row[Any], datetime]
 
-RETURNED = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.task_schedule_id, Task.labels)
+RETURNED = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.group, Task.task_schedule_id, Task.labels)
 CHOSEN = {"id": ID, "moment": UTCDateTime()}
-COPIED = ("operation", "params", "priority", "max_retries", "retry", "labels", "created_by")  # from schedule to task
+COPIED = ("operation", "params", "priority", "max_retries", "retry", "labels", "group", "created_by")
 
 
 class Time(NamedTuple):

@@ -32,6 +32,7 @@ FIELDS: dict[str, Any] = {
     "max_retries": None,
     "retry": None,
     "labels": None,
+    "group": None,
     "expires_in": None,
     "jitter": 0,
     "overlap": Overlap.ALLOW.value,

@@ -40,7 +40,7 @@ FIXED = {"status": Status.PENDING.value, "attempts": 0, "claims": 0, "cancel_req
 FRESH = dict.fromkeys(column.name for column in Task.__table__.c if column.name != "task_id") | FIXED | {"met": None}
 COPIED = ("operation", "priority", "max_retries", "run_at", "created_at", "created_by")
 # Columns that few tasks use: the statement for the others is without them.
-RARE = ("retry", "expires_at", "labels", "unique", "unique_key")
+RARE = ("retry", "expires_at", "labels", "group", "unique", "unique_key")
 JSON = ("params", "retry", "labels", "unique")  # columns that the statement gets as text
 
 
@@ -151,7 +151,7 @@ def find(filters: dict[str, Any], *, limit: int, cursor: int | None = None) -> t
     still have a next one.
     """
     few = few_ended(filters)
-    last = None if few else last_to_search(filters, cursor)
+    last = None if few or _in_order(filters) else last_to_search(filters, cursor)
     found = [_newest(filters | status, cursor, last, limit + 1, few) for status in _each_status(filters)]
     tasks = listing.read(Task.task_id.in_(union_all(*found)), order=Task.task_id.desc(), limit=limit + 1)
     return tasks[:limit], tasks[limit - 1].task_id if len(tasks) > limit else last
@@ -177,13 +177,30 @@ def _newest(filters: dict[str, Any], cursor: int | None, last: int | None, limit
     return select(query.order_by(task_id.desc()).limit(limit).subquery().c.task_id)
 
 
+def _in_order(filters: dict[str, Any]) -> bool:
+    """Whether one index gives just these tasks, the newest first."""
+    alone = filters.keys() == {"group"} or (filters.keys() == {"label"} and len(filters["label"]) == 1)
+    return alone and not callers.bounds()
+
+
 def last_to_search(filters: dict[str, Any], cursor: int | None) -> int | None:
+    """The oldest of the tasks that are looked through. None: an index finds all of them, or there are few enough."""
     if "task_schedule_id" in filters or not (filters.keys() - INDEXED or callers.bounds()):
         return None
-    task_id: Any = TaskLabel.task_id if "label" in filters else Task.task_id
-    query = labels.ids(filters["label"][0]) if "label" in filters else select(task_id)
-    if "label" not in filters and len(statuses := filters.get("status", ())) == 1:
-        query = query.where(Task.status == statuses[0])
+    if "label" in filters:
+        return _last(labels.ids(filters["label"][0]), TaskLabel.task_id, cursor)
+    every, statuses = select(Task.task_id), filters.get("status", ())
+    found = [every.where(Task.group == filters["group"])] if "group" in filters else []
+    found += [every.where(Task.status == statuses[0])] if len(statuses) == 1 else []
+    lasts = []
+    for query in found or [every]:
+        if (last := _last(query, Task.task_id, cursor)) is None:
+            return None
+        lasts.append(last)
+    return min(lasts)
+
+
+def _last(query: Select[Any], task_id: Any, cursor: int | None) -> int | None:
     query = query.where(task_id < cursor) if cursor else query
     last: int | None = db.session.scalar(query.order_by(task_id.desc()).offset(SEARCHED - 1).limit(1))
     return last
