@@ -35,6 +35,9 @@ call "$url/tasks/?wait=30" -d '{"operation": "6*7"}'
 echo '# What the latest attempt of it has logged: nothing, for a sum. With ?follow=true the lines come as text.'
 call "$url/tasks/$(id_of "$sum")/logs/"
 
+echo '# Where a running task stands. The sum does not run any more, so the answer is 409.'
+curl -sS -H "Authorization: Bearer ${BACKBEAT_API_KEY:-}" "$url/tasks/$(id_of "$sum")/stack/"
+
 echo '# List tasks, newest first. With more of them, the Link header leads to the next page.'
 call -i "$url/tasks/?operation=calculate&status=PENDING&created_after=2026-01-01T00:00:00Z&limit=1"
 

@@ -245,7 +245,7 @@ def test_the_page_of_a_task_in_each_status(app: Flask, client: FlaskClient, stat
         == {
             "PENDING": waits | {"delete"},
             "RETRYING": waits,
-            "STARTED": {"cancel"},
+            "STARTED": {"cancel", "stack"},
             "SUCCESS": set(),
             "ERROR": {"retry"},
             "CANCELLED": {"retry"},
@@ -261,7 +261,9 @@ def test_a_reader_sees_no_button_that_would_be_refused(app: Flask, status: Statu
     set_to(app, [task_id], status=status)
     for address in ("/dashboard/tasks", f"/dashboard/tasks/{task_id}"):
         text = client.get(address).text
-        assert set(re.findall(r'method="post" action="([^"]+)"', text)) == {"/dashboard/theme", "/dashboard/sign-out"}
+        buttons = set(re.findall(r'method="post" action="([^"]+)"', text))
+        asks = {f"{address}/stack"} if status == Status.STARTED and address.endswith(f"/{task_id}") else set()
+        assert buttons == {"/dashboard/theme", "/dashboard/sign-out"} | asks
         assert not re.search(r"again|/many|checkbox", text)
 
 

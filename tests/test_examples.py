@@ -54,10 +54,11 @@ def answers(runs: dict[str, subprocess.CompletedProcess[str]]) -> Callable[[str]
 
 
 def test_the_tasks_of_tasks_sh_are_run_and_deleted(backbeat: System, answers: Callable[..., list[Any]]) -> None:
-    posted, request, later, read, waited, logged, listed, changed = answers("tasks.sh")
+    posted, request, later, read, waited, logged, stack, listed, changed = answers("tasks.sh")
     assert (read["task_id"], read["status"], read["result"]) == (posted["task_id"], "SUCCESS", 11)
     assert (waited["status"], waited["result"]) == ("SUCCESS", 42)
     assert logged == {"attempts": [], "attempt": None, "lines": [], "complete": True}
+    assert stack["message"] == f"Task {posted['task_id']} is SUCCESS; only a task that runs has a stack."
     assert backbeat.finished(request["task_id"])["result"]["body"] == '{"status":"ok"}\n'
     assert [task["task_id"] for task in listed] == [later["task_id"]]
     assert (changed["task_id"], changed["priority"]) == (later["task_id"], 1)

@@ -19,6 +19,7 @@ from scheduler_app.api import (
     metrics,
     operations,
     queues,
+    stacks,
     swagger,
     task_schedules,
     tasks,
@@ -32,6 +33,7 @@ from scheduler_app.schemas.keys import KEY_NAME
 RESOURCES = (
     tasks,
     attempt_logs,
+    stacks,
     bulk,
     failures,
     task_schedules,

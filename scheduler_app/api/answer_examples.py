@@ -80,6 +80,21 @@ LOG = {
     "complete": True,
 }
 
+STACK = {
+    "attempt": 1,
+    "frames": [
+        {
+            "file": "shop/invoices.py",
+            "line": 41,
+            "function": "render",
+            "code": "page = requests.get(url)",
+            "library": None,
+        }
+    ],
+    "left_out": 0,
+    "taken_at": "2030-07-01T04:30:00Z",
+}
+
 CAUSE: Example = {
     "cause": "5d41402abc4b2a76",
     "operation": "http_request",

@@ -11,10 +11,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app.access import needs
 from scheduler_app.access.admission import admission
+from scheduler_app.access.quiet import only_waits
 from scheduler_app.access_models import Scope
 from scheduler_app.api import answer_examples as answers
 from scheduler_app.api.body import Blueprint
-from scheduler_app.api.wait import only_waits
 from scheduler_app.errors import Unavailable
 from scheduler_app.schemas.attempt_logs import LogOut, LogQuery
 from scheduler_app.services import attempt_logs

@@ -1,22 +1,20 @@
 """The parameter `wait`: an answer that comes as soon as the task has ended."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app.access.admission import admission
+from scheduler_app.access.quiet import only_waits
 from scheduler_app.errors import TaskNotFound, Unavailable
 from scheduler_app.schemas.base import QuerySchema
 from scheduler_app.schemas.fields import Number
-from scheduler_app.server.channel import ONLY_WAITS
 from scheduler_app.services import tasks
 from scheduler_app.services.ends import TooManyWait, ends
 
@@ -67,12 +65,6 @@ def _has_ended(task_id: int, until: float) -> bool:
         with admission.outside(), only_waits(over) as given_up:
             over.wait(max(0.0, until - time.monotonic()))
     return given_up.is_set() or time.monotonic() >= until or tasks.has_ended(task_id)
-
-
-def only_waits(over: threading.Event) -> AbstractContextManager[threading.Event]:
-    """Other servers than ours do not tell when a client has left."""
-    make: Callable[..., AbstractContextManager[threading.Event]] | None = request.environ.get(ONLY_WAITS)
-    return make(over) if make else nullcontext(threading.Event())
 
 
 def then_wait(view: Callable[..., Any]) -> Callable[..., Any]:

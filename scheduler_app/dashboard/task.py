@@ -2,22 +2,23 @@
 
 from typing import Any
 
-from flask import request, url_for
+from flask import redirect, request, url_for
 from marshmallow import ValidationError
 from werkzeug.wrappers import Response
 
 from scheduler_app import operations
 from scheduler_app.access import needs
+from scheduler_app.access.stacks import stack_of
 from scheduler_app.access_models import Scope
 from scheduler_app.dashboard import forms, tracebacks
 from scheduler_app.dashboard.frame import blp, page, told
 from scheduler_app.dashboard.way import steps
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid
-from scheduler_app.models import Task
+from scheduler_app.models import Status, Task
 from scheduler_app.operations import USUAL_PAUSES
 from scheduler_app.schemas.tasks import TaskChange
-from scheduler_app.services import attempt_logs, control, listing, tasks, waiting
+from scheduler_app.services import attempt_logs, control, listing, stacks, tasks, waiting
 
 LATEST_RUNS = 6
 SHOWN_LINES = 200  # of a log
@@ -43,6 +44,7 @@ def task(task_id: int) -> Response:
         way=steps(one, failures, now),
         operation=operations.lookup(one.operation),
         change=forms.inputs(CHANGED, _changeable(one)),
+        **_latest_stack(one),
         **_latest_log(task_id),
     )
 
@@ -57,6 +59,19 @@ def task_log(task_id: int) -> Response:
         raise Invalid("There is no such log.")
     lines = attempt_logs.read(task_id, claim=known[claim].claim, after=(known[claim].claim, 0))
     return Response("".join(f"{line.text}\n" for line in lines), mimetype="text/plain")
+
+
+@blp.post("/tasks/<id:task_id>/stack")
+@needs(Scope.READ)
+def ask_stack(task_id: int) -> Response:
+    """Asks where it stands. The page shows it."""
+    stack_of(task_id)
+    return redirect(url_for("dashboard.task", task_id=task_id), 303)
+
+
+def _latest_stack(one: Task) -> dict[str, Any]:
+    stack = stacks.latest(one.task_id) if one.status == Status.STARTED else None
+    return {"stack": stack, "stack_parts": tracebacks.parts_of_stack(stack) if stack else []}
 
 
 def _latest_log(task_id: int) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""A traceback as a page shows it: frame by frame, those of libraries folded."""
+"""A traceback, or a stack, as a page shows it: frame by frame, those of libraries folded."""
 
 import re
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import PurePath
+
+from scheduler_app.services.stacks import OUTERMOST, Stack
 
 FRAME = re.compile(r'  File "(.+)", line (\d+), in (.+)')
 LIBRARY = re.compile(
@@ -39,6 +41,20 @@ def parts(traceback: str) -> list[Part]:
                 found[-1].code.append(line.strip())
         elif line.strip() and not line.startswith("Traceback (most recent"):
             found.append(line)
+    return _grouped(found)
+
+
+def parts_of_stack(stack: Stack) -> list[Part]:
+    found: list[Frame | str] = [
+        Frame(one["file"], str(one["line"]), one["function"], one["library"], [one["code"]] if one["code"] else [])
+        for one in stack.frames
+    ]
+    if stack.left_out:
+        found.insert(OUTERMOST, f"{stack.left_out:,} calls left out")
+    return _grouped(found or ["Its operation was between two calls."])
+
+
+def _grouped(found: list[Frame | str]) -> list[Part]:
     return [part for key, group in groupby(found, _kind) for part in _parts(key, list(group))]
 
 

@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 CHECK_INTERVAL = 0.25  # seconds between two looks at the deadlines
 
@@ -62,6 +64,11 @@ class InterruptibleCall:
             if self._open and self._reason is None:
                 self._reason = reason
                 _set_async_exception(self._thread, id(_Interrupt))
+
+    def look(self, at: Callable[[int], T]) -> T | None:
+        """What `at` says of the thread that runs the function, which does not end meanwhile; None when it has ended."""
+        with self._lock:
+            return at(self._thread) if self._open else None
 
     def _close(self) -> None:
         with self._lock:

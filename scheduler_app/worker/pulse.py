@@ -1,4 +1,7 @@
-"""What a worker process does besides running tasks: it shows that it lives, hears cancellations, writes progress."""
+"""What a worker process does besides running tasks.
+
+It shows that it lives, hears cancellations, writes progress, and shows where a task stands when somebody asks.
+"""
 
 import logging
 import os
@@ -9,24 +12,23 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app import database, operations, outgoing
 from scheduler_app.database import failures
 from scheduler_app.extensions import db
-from scheduler_app.models import Status, Task
-from scheduler_app.services import attempt_logs, attempts, workers
+from scheduler_app.services import attempt_logs, attempts, stacks, workers
 from scheduler_app.services.attempt_logs import Chunk
 from scheduler_app.worker import attempt_log
 from scheduler_app.worker.ledger import Ledger
 from scheduler_app.worker.running import RunningTask, running_tasks
+from scheduler_app.worker.stacks import taken
 
 log = logging.getLogger(__name__)
 
 LOGS = 1.0  # seconds between two writes of what operations have logged
 AT_ONCE = 100  # chunks of logs in one transaction
-ATTENTION = 0.5  # seconds between two looks for cancellations of the running tasks
+ATTENTION = 0.5  # seconds between two looks for what is asked of the running tasks
 PATIENCE = 5.0  # seconds for one heartbeat, or one such look
 
 
@@ -162,7 +164,7 @@ def _secrets() -> list[str]:
 def _attend() -> None:
     if tasks := running_tasks():
         _write_begun(tasks)
-        _hear_cancellations(tasks)
+        _hear(tasks)
         _write_progress(tasks)
 
 
@@ -176,14 +178,17 @@ def _write_begun(tasks: list[RunningTask]) -> None:
         task.known = True
 
 
-def _hear_cancellations(tasks: list[RunningTask]) -> None:
-    requested = select(Task.task_id, Task.claims).where(
-        Task.task_id.in_([task.task_id for task in tasks]), Task.status == Status.STARTED, Task.cancel_requested
-    )
-    claims = {(task_id, claims) for task_id, claims in db.session.execute(requested)}
+def _hear(tasks: list[RunningTask]) -> None:
+    """One statement for both: that a task is to stop, and that somebody wants to see where it stands."""
+    wanted = stacks.wanted([task.task_id for task in tasks])
     db.session.rollback()
     for task in tasks:
-        if (task.task_id, task.record.claims) in claims:
+        if not (one := wanted.get((task.task_id, task.record.claims))):
+            continue
+        if one.asked:
+            stacks.answer(task.record, one.asked, taken(task.call), now=database.clock())
+            db.session.commit()
+        if one.cancel:
             task.cancel()
 
 

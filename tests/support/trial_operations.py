@@ -203,3 +203,17 @@ def choir() -> None:
     logger.debug("too much")
     current_task.log("by hand \0 \ud800")
     print("printed")
+
+
+class Dive(Schema):
+    depth = fields.Integer(load_default=0)
+    password = fields.String(load_default="")
+
+
+@operation("trial.dive", params=Dive, max_retries=0)
+def dive(depth: int, password: str) -> None:
+    "Calls itself so often, and then waits until it is cancelled."
+    if depth:
+        dive(depth - 1, password)
+    else:
+        ask()
