@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from html import unescape
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from flask import Flask
@@ -19,6 +20,7 @@ from scheduler_app.models import Status
 from scheduler_app.services import workers
 from scheduler_app.services.shared import Shared
 from tests.support.browser import Watch, inaccessible
+from tests.support.claims import claim
 from tests.support.pages import OURS, new_key, sign_in, signed_in
 from tests.test_history import LATER, end, roll_up
 
@@ -103,10 +105,42 @@ def test_the_form_posts_the_task(client: FlaskClient) -> None:
     assert (task["priority"], task["max_retries"]) == (5, 5)
 
 
+def test_the_form_posts_a_task_of_a_group_that_there_is_once(app: Flask, client: FlaskClient) -> None:
+    def told(**fields: str) -> str:
+        answer = post(client, **fields)
+        assert answer.status_code == 303, answer.text
+        return unquote(answer.headers["Set-Cookie"])
+
+    once = {"params__expression": "4+7", "group": "customer 17", "unique__key": "report", "run_at": LATE}
+    assert "Task 1 is posted." in told(**once)
+    task = client.get("/tasks/1/").json
+    assert (task["group"], task["unique"]) == ("customer 17", {"key": "report", "until": "finished"})
+    assert "Task 1 has this key, and stays as it is." in told(**once)
+    assert "Task 1 has this key, and was given" in told(
+        **once | {"params__expression": "5+8", "unique__then": "replace"}
+    )
+    assert client.get("/tasks/1/").json["params"] == {"expression": "5+8"}
+    assert "Task 2 is posted." in told(**once | {"unique__key": "hourly", "unique__until": "3600"})
+    assert client.get("/tasks/2/").json["unique"]["until"] == 3_600
+    with app.app_context():
+        assert claim(1, 1, worker_id="w", now=LATER)
+    begun = post(client, **once | {"unique__then": "replace"})
+    assert (begun.status_code, "and has begun: it cannot be replaced." in unescape(begun.text)) == (422, True)
+    shown = client.get(f"{CALCULATE}?from=2").text
+    assert 'name="group" value="customer 17"' in shown
+    assert "hourly" not in shown, "a new task is posted, not that one met"
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({}, "Missing data for required field."),
+        ({"params__expression": "4+7", "unique__until": "begun"}, "Missing data for required field."),
+        (
+            {"params__expression": "4+7", "unique__key": "a", "unique__until": "done"},
+            "Must be 'begun', 'finished' or a",
+        ),
+        ({"params__expression": "4+7", "group": 'a"b'}, "1 to 64 characters: no control character"),
         ({"params__expression": "4+"}, "Expected a number or"),
         ({"params__expression": "4+7", "priority": "10"}, "Must be a whole number from 0 to 9."),
         ({"params__expression": "4+7", "priority": "1.5"}, "Must be a whole number from 0 to 9."),

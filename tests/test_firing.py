@@ -301,11 +301,13 @@ def test_caught_up_times_fill_what_room_there_is(app: Flask) -> None:
 
 def test_jitter_delays_each_task_by_a_part_that_every_scheduler_knows(app: Flask, valkey: Any) -> None:
     schedule = create(every_x_hours=1, jitter=600)
+    told = occurrences.upcoming(schedule, limit=20)
     plain = create(every_x_hours=1, expires_in=60)
     for hour in range(20):
         fire_due(now=NOON + hour * HOUR)
     delays = [task.run_at - task.scheduled_for for task in tasks_of(schedule) if task.scheduled_for]
     assert delays == [occurrences.jitter(look(schedule), NOON + hour * HOUR) for hour in range(20)]
+    assert delays == [time.run_at - time.utc for time in told], "upcoming says so beforehand"
     assert all(timedelta(0) <= delay <= timedelta(minutes=10) for delay in delays)
     assert len(set(delays)) > 15
     assert max(delays) - min(delays) > timedelta(minutes=3)

@@ -8,11 +8,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import update
 
+from scheduler_app.dashboard.texts import duration
 from scheduler_app.extensions import db
 from scheduler_app.models import Task
 from scheduler_app.services import bulk, callers, tasks
 from scheduler_app.services.callers import Caller
 from scheduler_app.services.firing import fire_due
+from tests.support.pages import OURS
 from tests.support.tasks import get
 
 NOON = datetime(2040, 6, 1, 12, tzinfo=UTC)
@@ -171,3 +173,39 @@ def test_a_bound_key_finds_only_what_it_reaches(app: Flask, client: FlaskClient)
         found, _ = tasks.find({"group": "a"}, limit=10)
         callers.current.reset(token)
     assert [task.task_id for task in found] == [mine]
+
+
+def test_the_dashboard_shows_groups_and_finds_by_them(client: FlaskClient) -> None:
+    mine, other = post(client, "customer 17"), post(client, "b")
+    page = client.get(f"/dashboard/tasks/{mine}").text
+    assert 'href="/dashboard/tasks?q=group:%22customer+17%22"' in page
+    shown = client.get("/dashboard/tasks", query_string={"q": 'group:"customer 17"'}).text
+    assert '<span class="tag" title="Group">customer 17</span>' in shown
+    assert [f'<tr id="t-{task_id}"' in shown for task_id in (mine, other)] == [True, False]
+    done = client.post("/dashboard/many/cancel", data={"q": 'group:"customer 17"'}, headers=OURS)
+    assert done.status_code == 303
+    assert [get(client, task_id)["status"] for task_id in (mine, other)] == ["CANCELLED", "PENDING"]
+    wrong = client.get("/dashboard/tasks", query_string={"q": f"group:{'x' * 65}"}).text
+    assert "cannot be: 1 to 64 characters" in wrong
+
+
+def test_the_form_of_a_schedule_has_its_group_and_the_page_its_jitter(client: FlaskClient) -> None:
+    form = {"kind": "interval", "every": "2", "unit": "hours", "timezone": "UTC", "operation": "calculate"}
+    form |= {"priority": "5", "overlap": "allow", "catch_up": "latest", "window": "1", "window_unit": "days"}
+    form |= {"params.expression": "4+7", "do": "save", "jitter": "60"}
+    path = "/dashboard/schedules"
+    wrong = client.post(f"{path}/new", data=form | {"group": "a\\b"}, headers=OURS)
+    assert (wrong.status_code, "1 to 64 characters: no control character" in wrong.text) == (422, True)
+    assert client.post(f"{path}/new", data=form | {"group": " nightly run "}, headers=OURS).status_code == 303
+    assert client.get("/task-schedules/1/").json["group"] == "nightly run"
+    assert 'name="group" value="nightly run"' in client.get(f"{path}/1/edit").text
+    page = client.get(f"{path}/1").text
+    assert "q=group:%22nightly+run%22" in page
+    [first, *_] = client.get("/task-schedules/1/upcoming/").json
+    later = datetime.fromisoformat(first["run_at"]) - datetime.fromisoformat(first["utc"])
+    assert f'<small class="dim">+ {duration(later)}</small>' in page
+    assert "Each task is due up to 1 min later." in client.get(f"{path}/1/edit").text
+    preview = client.post(f"{path}/preview", data=form | {"jitter": "90000"}, headers=OURS).text
+    assert "later." not in preview
+    assert client.post(f"{path}/1/edit", data=form | {"group": ""}, headers=OURS).status_code == 303
+    assert client.get("/task-schedules/1/").json["group"] is None

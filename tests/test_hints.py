@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # one kind is enough here
 
 TASK_QUERY = (
-    "operation, cause, created_after, created_before, error_type, finished_after, finished_before, group, limit,"
-    " cursor, status, priority, task_schedule_id, label"
+    "operation, cause, created_after, created_before, error_type, finished_after, finished_before, group,"
+    " unique_key, limit, cursor, status, priority, task_schedule_id, label"
 )
 
 

@@ -158,8 +158,11 @@ def test_upcoming_times_come_in_both_clocks(client: FlaskClient) -> None:
     schedule = post(client, start_at="2040-06-01T00:00:00Z", **rule)
     answer = client.get(f"/task-schedules/{schedule['task_schedule_id']}/upcoming/?limit=2")
     assert answer.json == [
-        {"utc": "2040-06-01T04:30:00Z", "local": "2040-06-01T07:30:00+03:00", "clock_change": None},
-        {"utc": "2041-06-01T04:30:00Z", "local": "2041-06-01T07:30:00+03:00", "clock_change": None},
+        {"utc": time, "local": local, "clock_change": None, "run_at": time}
+        for time, local in (
+            ("2040-06-01T04:30:00Z", "2040-06-01T07:30:00+03:00"),
+            ("2041-06-01T04:30:00Z", "2041-06-01T07:30:00+03:00"),
+        )
     ]
 
 

@@ -124,6 +124,28 @@ def test_a_deleted_task_holds_no_key(client: FlaskClient) -> None:
     new(client)
 
 
+def test_the_task_that_has_a_key_is_found_by_it(app: Flask, client: FlaskClient) -> None:
+    def found(**query: str) -> list[int]:
+        return [task["task_id"] for task in client.get("/tasks/", query_string=query).json]
+
+    first, other = new(client), new(client, key="report-18")
+    elsewhere = new(client, operation="http_request", params={"url": "http://localhost/"})
+    assert found(unique_key="report-17", operation="calculate") == [first]
+    assert found(unique_key="report-17") == [elsewhere, first]
+    assert found(unique_key="report-17", status="ERROR") == found(unique_key="report-1") == []
+    end(app, begin(app, first))
+    assert found(unique_key="report-17", operation="calculate") == [first], "it had it last"
+    second = new(client)
+    assert found(unique_key="report-17", operation="calculate") == [second]
+    reached = client.post("/tasks/cancel/", json={"unique_key": "report-17", "operation": "calculate"}).json
+    assert reached == {"task_ids": [second], "remaining": 0, "next_cursor": None}
+    assert get(client, other)["status"] == get(client, elsewhere)["status"] == "PENDING"
+    page = client.get(f"/dashboard/tasks/{other}").text
+    assert 'href="/dashboard/tasks?q=operation:calculate+unique:report-18"' in page
+    shown = client.get("/dashboard/tasks?q=operation:calculate+unique:report-18").text
+    assert [f'<tr id="t-{task_id}"' in shown for task_id in (first, other, elsewhere)] == [False, True, False]
+
+
 def test_replacing_gives_the_waiting_task_new_parameters_and_times(client: FlaskClient, valkey: Any) -> None:
     """A debounce: each post moves the task on."""
     first = new(client, then="replace", run_at=LATER, labels={"a": "b"}, priority=3)
@@ -343,7 +365,7 @@ def test_a_key_bound_to_other_operations_meets_nothing(app: Flask, client: Flask
 
 def test_the_dashboard_shows_the_key_and_the_log_who_replaced_what(app: Flask, client: FlaskClient) -> None:
     first = new(client, 3_600, then="replace", run_at=LATER)
-    assert "report-17, for 1 h" in client.get(f"/dashboard/tasks/{first}").text
+    assert "report-17</a>, for 1 h" in client.get(f"/dashboard/tasks/{first}").text
     post(client, 3_600, then="replace", run_at=LATER)
     assert "replaced the parameters of task" in client.get("/dashboard/log").text
     assert client.get("/audit/").json[0]["action"] == "task.replace"

@@ -79,7 +79,7 @@ def preview_rule(query: dict[str, Any], rule: dict[str, Any]) -> Any:
     """Show the next times of a rule without creating a schedule
 
     Each time is given in UTC and in the rule's zone, and with what a change of the clocks does to it. The rule is
-    checked as a schedule's rule is.
+    checked as a schedule's rule is. A rule has no jitter: `run_at` is `utc`.
     """
     return occurrences.preview(now=clock(), **query, **rule)
 
@@ -176,7 +176,7 @@ def list_upcoming_times(query: dict[str, Any], task_schedule_id: int) -> Any:
     """Show the next times of a schedule
 
     Each time is given in UTC and in the schedule's zone. There are none while it is paused, and never more than
-    `schedule_x_times` still allows.
+    `schedule_x_times` still allows. `run_at` has the jitter in it.
     """
     return occurrences.upcoming(task_schedule_id, **query)
 

@@ -160,9 +160,15 @@ def _kind(one: fields.Field[Any]) -> str:
         return "json" if not simple else "text" if isinstance(inner, NUMBERS) else "lines"
     if isinstance(one, NUMBERS):
         return "number"
-    if not isinstance(one, TEXTS):
+    if not isinstance(one, TEXTS) and not _or_number(one):
         return "json"
     return "long" if _is_long(one) else "text"
+
+
+def _or_number(one: fields.Field[Any]) -> bool:
+    """Whether it takes a text or a whole number, as its schema says."""
+    allowed = {kind.get("type") for kind in one.metadata.get("anyOf", ())}
+    return allowed == {"string", "integer"}
 
 
 def _is_long(one: fields.Field[Any]) -> bool:
@@ -279,7 +285,7 @@ def _value(one: fields.Field[Any], text: str) -> Any:
         return [line for line in text.split("\n") if line]
     if isinstance(one, fields.Boolean):
         return text == YES
-    if isinstance(one, NUMBERS):
+    if isinstance(one, NUMBERS) or (_or_number(one) and text.strip().isdecimal()):
         return _number(text.strip())
     return text
 

@@ -16,16 +16,22 @@ from scheduler_app.dashboard import forms
 from scheduler_app.dashboard.frame import blp, page, told
 from scheduler_app.dashboard.values import looks_secret
 from scheduler_app.database import clock
-from scheduler_app.errors import BadRequest
+from scheduler_app.errors import BadRequest, WrongState
 from scheduler_app.operations import Operation
 from scheduler_app.schemas.fields import MAX_ID
 from scheduler_app.schemas.tasks import TaskRequest
-from scheduler_app.services import callers, statistics, tasks, workers
+from scheduler_app.services import callers, statistics, tasks, unique, workers
 from scheduler_app.services.shared import shared
 from scheduler_app.services.statistics import Period
 
-OPTIONS = ("priority", "run_at", "expires_in", "max_retries", "labels", "retry")  # of a task, beside its parameters
+# Of a task, beside its parameters.
+OPTIONS = ("priority", "run_at", "expires_in", "max_retries", "group", "labels", "unique", "retry")
 ASKED = TaskRequest(only=(*OPTIONS[:-1], "retry.min_seconds", "retry.max_seconds", "retry.factor"))
+HOW = {  # by how the post was met
+    None: "is posted.",
+    unique.KEPT: "has this key, and stays as it is. Nothing new is posted.",
+    unique.REPLACED: "has this key, and was given these parameters and times. Nothing new is posted.",
+}
 PARAMS = "params."  # begins the names of the inputs for parameters
 KEY = '-H "Authorization: Bearer $BACKBEAT_API_KEY"'
 
@@ -58,8 +64,11 @@ def run_operation(name: str) -> BaseResponse:
         errors = _by_field(error) | errors
     if errors or "show" in request.form:
         return _page(known, {}, posted=asked, errors=errors)
-    [task] = tasks.submit([fields], now=clock())
-    return told(url_for("dashboard.task", task_id=task.task_id), f"Task {task.task_id} is posted.")
+    try:
+        [task] = tasks.submit([fields], now=clock())
+    except WrongState as error:  # a task with its key has begun
+        return _page(known, {}, posted=asked, errors={"unique": {"key": [error.message]}})
+    return told(url_for("dashboard.task", task_id=task.task_id), f"Task {task.task_id} {HOW[task.met]}")
 
 
 @blp.post("/operations/<name>/curl")
@@ -162,7 +171,7 @@ def _from_task(name: str) -> tuple[dict[str, Any], list[str]]:
     left_out: list[str] = []
     params = _without_secrets(task.params, "", left_out)
     values = {"params": params, "priority": task.priority, "max_retries": task.max_retries}
-    others = {"retry": task.retry, "labels": task.labels}
+    others = {"retry": task.retry, "labels": task.labels, "group": task.group}
     return values | {name: value for name, value in others.items() if value}, left_out
 
 

@@ -12,6 +12,7 @@ from scheduler_app.dashboard import calendar_rules, forms
 from scheduler_app.models import CatchUp, Overlap, TaskSchedule
 from scheduler_app.operations import USUAL_PAUSES
 from scheduler_app.recurrence import DAY, HOUR, MINUTE, SECOND, InvalidRule
+from scheduler_app.schemas.task_schedules import MAX_JITTER
 from scheduler_app.services import task_schedules
 
 INTERVALS = {"minutes": "every_x_minutes", "hours": "every_x_hours", "days": "every_x_days"}
@@ -48,6 +49,7 @@ def of(schedule: TaskSchedule) -> Typed:
     typed["at_most"] = _text(schedule.schedule_x_times)
     typed["expires_in"], typed["overlap_max"] = _text(schedule.expires_in), _text(schedule.overlap_max)
     typed["jitter"] = _text(schedule.jitter or None)
+    typed["group"] = _text(schedule.group)
     typed["labels"] = "\n".join(map(":".join, (schedule.labels or {}).items()))
     for name, value in (schedule.retry or USUAL_PAUSES).items():
         typed[f"retry.{name}"] = f"{value:g}"
@@ -119,6 +121,7 @@ def body(typed: Typed, schedule: TaskSchedule | None) -> tuple[dict[str, Any], E
         "catch_up_window": window,
         "expires_in": _whole(typed, "expires_in"),
         "labels": _labels(typed),
+        "group": typed.get("group", "").strip() or None,
         "pause_on_failure": "pause_on_failure" in typed,
         "retry": {name: value for key, name in PAUSES.items() if (value := _number(typed, key)) is not None} or None,
     }
@@ -135,6 +138,12 @@ def body(typed: Typed, schedule: TaskSchedule | None) -> tuple[dict[str, Any], E
     if known or not (schedule and schedule.operation == name):  # one that is not known here stays as it is
         fields["operation"] = name
     return fields, errors
+
+
+def jitter(typed: Typed) -> int:
+    """In seconds; 0 if there is none that could be saved."""
+    seconds = _whole(typed, "jitter")
+    return seconds if isinstance(seconds, int) and 0 <= seconds <= MAX_JITTER else 0
 
 
 def merged(found: Errors, own: Errors) -> Errors:

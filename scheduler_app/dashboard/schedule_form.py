@@ -57,6 +57,7 @@ class Preview(NamedTuple):
     zone_words: str = ""
     times: list[tuple[Time, str | None]] = []  # noqa: RUF012 (never changed)
     errors: tuple[str, ...] = ()
+    jitter: int = 0  # seconds
 
 
 @blp.get("/schedules/new")
@@ -154,7 +155,7 @@ def _preview(typed: Typed, schedule: TaskSchedule | None, now: datetime) -> Prev
         rule = RuleRequest().load(body)
         if errors:
             raise ValidationError(errors)
-        return _next(rule, schedule, now)
+        return _next(rule, schedule, now)._replace(jitter=fields.jitter(typed))
     except ValidationError as error:
         errors = fields.merged(error.messages_dict, errors)
     except Invalid as error:

@@ -1,4 +1,4 @@
-"""What is typed into the search: `operation:x status:error priority:0-3 label:order:17 by:key`, a number, or words."""
+"""What is typed into the search: `operation:x status:error label:order:17 group:x by:key`, a number, or words."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -11,11 +11,13 @@ from scheduler_app.config import PRIORITIES
 from scheduler_app.models import Status
 from scheduler_app.schemas.fields import MAX_ID, Time
 from scheduler_app.schemas.labels import MAX_LABELS, label_texts
+from scheduler_app.schemas.tasks import TaskFilter
 from scheduler_app.spelling import meant
 
 LONGEST = 500  # characters
 MOST_WORDS = 5
 LABEL = label_texts()["inner"]
+CONDITIONS = TaskFilter().load_fields
 TOKEN = re.compile(r'(?:([a-z-]+):)?("([^"]*)"|\S+)')
 
 
@@ -128,6 +130,8 @@ NAMES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "schedule": ("task_schedule_id", _id),
     "by": ("created_by", _text),
     "label": ("label", _label),
+    "group": ("group", CONDITIONS["group"].deserialize),
+    "unique": ("unique_key", CONDITIONS["unique_key"].deserialize),
     "error": ("error_type", _error_type),
     "cause": ("cause", _cause),
     "after": ("created_after", Time().deserialize),
@@ -141,7 +145,12 @@ def in_words(search: Search) -> list[tuple[str, str]]:
     """Each condition as a person says it."""
     said = {"operation": "of operation", "status": "in", "priority": "at priority", "schedule": "of schedule"}
     said |= {"by": "posted by", "cause": "failed by the cause", "after": "created after", "before": "created before"}
-    said |= {"label": "with the label", "error": "whose latest failure is of type"}
+    said |= {
+        "group": "of the group",
+        "unique": "with the key",
+        "label": "with the label",
+        "error": "whose latest failure is of type",
+    }
     said |= {"ended-after": "ended after", "ended-before": "ended before"}
     shown = [(said[name], value.upper() if name == "status" else value) for name, value in search.tokens]
     return shown + [("with the word", word) for word in search.words]

@@ -62,6 +62,8 @@ def _suggestions() -> list[str]:
         "priority:0-3",
         "schedule:",
         "label:",
+        "group:",
+        "unique:",
         "error:",
         "by:",
         "after:",

@@ -32,6 +32,7 @@ from scheduler_app.spelling import LOOKED_AT, meant
 
 MAX_DAYS = 3_660
 MAX_TIMES = 2**31 - 1
+MAX_JITTER = 86_400  # seconds
 NO_NUL = validate.ContainsNoneOf("\0", error="Must not contain NUL.")
 WITHOUT_NUL = {"pattern": r"^[^\u0000]*$"}  # the same as JSON Schema
 
@@ -162,7 +163,7 @@ class ScheduleFields(RuleFields):
         metadata={"description": "For people. No two have the same.", "example": "nightly report"} | WITHOUT_NUL,
     )
     overlap = overlap_field()
-    jitter = WholeNumber(0, 86_400, metadata={"description": JITTER, "example": 30})
+    jitter = WholeNumber(0, MAX_JITTER, metadata={"description": JITTER, "example": 30})
     catch_up = fields.String(
         validate=validate.OneOf([choice.value for choice in CatchUp]), metadata={"description": CATCH_UP}
     )
@@ -265,7 +266,7 @@ class ClockChangeOut(AnswerSchema):
 
 
 class UpcomingOut(AnswerSchema):
-    """A time at which a task is due."""
+    """A time of a rule."""
 
     utc = Time(metadata={"example": "2030-03-31T01:00:00Z"})
     local = fields.DateTime(
@@ -273,6 +274,12 @@ class UpcomingOut(AnswerSchema):
     )
     clock_change = fields.Nested(
         ClockChangeOut, allow_none=True, metadata={"description": "null: no change of the clocks matters to it."}
+    )
+    run_at = Time(
+        metadata={
+            "description": "When its task is due: later than `utc` by this time's part of the schedule's `jitter`.",
+            "example": "2030-03-31T01:00:00Z",
+        }
     )
 
 

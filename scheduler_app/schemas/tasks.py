@@ -26,7 +26,7 @@ from scheduler_app.schemas.fields import (
 )
 from scheduler_app.schemas.labels import LabelsOf, label_texts, labels_field
 from scheduler_app.schemas.retries import RetryOf, retry_field, wrong_retries
-from scheduler_app.schemas.unique import UniqueOut, UniqueRequest
+from scheduler_app.schemas.unique import UniqueOut, UniqueRequest, unique_key_field
 from scheduler_app.services.listing import COLUMNS, COUNTED, LATEST, SHORT
 from scheduler_app.services.waiting import WaitingFor
 
@@ -151,6 +151,7 @@ class TaskFilter(RequestSchema):
     finished_after = Time(metadata={"description": "Ended later than this."})
     finished_before = Time(metadata={"description": "Ended earlier than this."})
     group = group_field("Only tasks of this group.")
+    unique_key = unique_key_field()
 
 
 class TaskQuery(PageQuery, TaskFilter):

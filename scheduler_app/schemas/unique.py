@@ -25,10 +25,17 @@ class Until(fields.Field[Any]):
 
 
 UNIQUE_KEY = r"[^\u0000-\u001f\u007f]{1,200}"
+IS_KEY = validate.Regexp(rf"\A{UNIQUE_KEY}\Z", error="1 to 200 characters, no control characters.")
 UNTIL: list[dict[str, Any]] = [
     {"type": "string", "enum": [one.value for one in unique.Until]},
     {"type": "integer", "minimum": 1, "maximum": YEAR},
 ]
+
+
+def unique_key_field() -> fields.String:
+    """As a condition."""
+    description = "The task that has this key of `unique`, or had it last; of `operation`, or of each without it."
+    return fields.String(validate=IS_KEY, metadata={"description": description, "pattern": f"^{UNIQUE_KEY}$"})
 
 
 class UniqueRequest(RequestSchema):
@@ -36,9 +43,7 @@ class UniqueRequest(RequestSchema):
 
     key = fields.String(
         required=True,
-        validate=validate.Regexp(
-            r"\A[^\u0000-\u001f\u007f]{1,200}\Z", error="1 to 200 characters, no control characters."
-        ),
+        validate=IS_KEY,
         metadata={
             "description": "Counts within the operation.",
             "example": "report-17",

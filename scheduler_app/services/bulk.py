@@ -128,7 +128,7 @@ def _oldest(chosen: Chosen, status: str, last: int | None, *conditions: ColumnEl
 
 def _last_to_search(chosen: Chosen, statuses: Sequence[str]) -> int | None:
     names = chosen.conditions.keys()
-    if names & {"task_id", "task_schedule_id"} or not (names - tasks.INDEXED or callers.bounds()):
+    if names & {"task_id", *tasks.FOUND} or not (names - tasks.INDEXED or callers.bounds()):
         return None
     if given := chosen.conditions.get("label"):
         return _end(labels.ids(given[0]), TaskLabel.task_id, chosen.cursor or 0)

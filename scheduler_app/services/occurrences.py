@@ -37,6 +37,7 @@ class Time(NamedTuple):
     utc: datetime
     local: datetime  # in the rule's zone
     clock_change: ClockChange | None  # how a change of the clocks moves or repeats it
+    run_at: datetime  # when its task is due: with the schedule's jitter, later
 
 
 def upcoming(task_schedule_id: int, *, limit: int, after: datetime | None = None) -> list[Time]:
@@ -225,7 +226,16 @@ def jitter(schedule: TaskSchedule | Row[Any], moment: datetime) -> timedelta:
 def _next_times(schedule: TaskSchedule, begin: datetime, after: datetime | None, limit: int) -> list[Time]:
     rule, zone = task_schedules.rule_of(schedule), recurrence.zone(schedule.timezone)
     times = _times(schedule, begin, max(after or begin, begin), limit)
-    return [Time(moment, moment.astimezone(zone), clock_changes.at(rule, moment)) for moment in times]
+    is_kept = schedule.task_schedule_id is not None  # the jitter of one that is not cannot be known
+    return [
+        Time(
+            moment,
+            moment.astimezone(zone),
+            clock_changes.at(rule, moment),
+            moment + jitter(schedule, moment) if is_kept else moment,
+        )
+        for moment in times
+    ]
 
 
 def _times(schedule: TaskSchedule, begin: datetime, after: datetime, limit: int) -> list[datetime]:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from scheduler_app import operations
 from scheduler_app.database import as_table, execute_directly, insert, parameters
 from scheduler_app.database.columns import Json
 from scheduler_app.errors import TaskNotFound, WrongState
@@ -31,6 +32,7 @@ from scheduler_app.services.idempotency import Once
 from scheduler_app.services.listing import Listed
 
 INDEXED = {"status", "cause", "error_type"}  # filters that one index fits, all together
+FOUND = {"task_schedule_id", "unique_key"}  # filters whose index finds few tasks
 FEW = 10_000  # tasks that ended in a stretch of time, to be looked at one by one
 SEARCHED = 50_000  # tasks that one page looks through when no index fits its filters: that takes a few milliseconds
 
@@ -185,7 +187,7 @@ def _in_order(filters: dict[str, Any]) -> bool:
 
 def last_to_search(filters: dict[str, Any], cursor: int | None) -> int | None:
     """The oldest of the tasks that are looked through. None: an index finds all of them, or there are few enough."""
-    if "task_schedule_id" in filters or not (filters.keys() - INDEXED or callers.bounds()):
+    if filters.keys() & FOUND or not (filters.keys() - INDEXED or callers.bounds()):
         return None
     if "label" in filters:
         return _last(labels.ids(filters["label"][0]), TaskLabel.task_id, cursor)
@@ -229,21 +231,27 @@ def remove(task_id: int, *, now: datetime) -> None:
 
 def filtered(query: Select[Any], filters: dict[str, Any]) -> Select[Any]:
     """Adds one condition per column, with one value or a list of them; also `created_after`, `created_before`,
-    `finished_after` and `finished_before`, and `label`, a list of `name:value`.
+    `finished_after` and `finished_before`, `unique_key`, and `label`, a list of `name:value`.
 
     Only what the caller reaches is found.
     """
-    conditions = {
+    conditions: dict[str, Callable[[Any], ColumnElement[bool]]] = {
         "created_after": lambda value: Task.created_at > value,
         "created_before": lambda value: Task.created_at < value,
         "finished_after": lambda value: Task.finished_at > value,
         "finished_before": lambda value: Task.finished_at < value,
+        "unique_key": lambda value: Task.unique_key.in_(_full_keys(value, filters.get("operation"))),
     }
     query = labels.having(query, filters.get("label", ()))
     for name in filters.keys() - {"label"}:
         value = filters[name]
         query = query.where(conditions[name](value) if name in conditions else _is(getattr(Task, name), value))
     return query.where(*callers.within_reach(Task.operation))
+
+
+def _full_keys(key: str, operation: str | None) -> list[str]:
+    known = [operation] if operation else [one.name for one in operations.registered()]
+    return [unique.full_key(name, key) for name in known]
 
 
 def _is(column: Any, value: Any) -> ColumnElement[bool]:

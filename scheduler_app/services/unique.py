@@ -105,7 +105,7 @@ def take_again(task_ids: Sequence[int], *, now: datetime) -> set[int]:
     wanted: dict[str, list[int]] = defaultdict(list)
     for task in tasks:
         if task.unique_key is None and task.unique["until"] in list(Until):
-            wanted[_key(task.operation, task.unique["key"])].append(task.task_id)
+            wanted[full_key(task.operation, task.unique["key"])].append(task.task_id)
     if not wanted:
         return set()
     held = keeping | _holders(sorted(wanted.keys() - keeping), [], now).keys()
@@ -130,8 +130,13 @@ def holder_of(task: Task) -> int | None:
     """The other task that holds the task's key."""
     if task.unique is None:
         return None
-    key = _key(task.operation, task.unique["key"])
+    key = full_key(task.operation, task.unique["key"])
     return db.session.scalar(select(Task.task_id).where(Task.unique_key == key, Task.task_id != task.task_id))
+
+
+def full_key(operation: str, key: str) -> str:
+    """As a task has it in `unique_key`."""
+    return f"{operation} {key}"
 
 
 def is_over(task: Holder, now: datetime) -> bool:
@@ -200,8 +205,4 @@ def _with_columns(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _full_key(request: dict[str, Any]) -> str:
-    return _key(request["operation"], request["unique"]["key"])
-
-
-def _key(operation: str, key: str) -> str:
-    return f"{operation} {key}"
+    return full_key(request["operation"], request["unique"]["key"])
