@@ -19,7 +19,18 @@ from scheduler_app import create_app, database, logs
 from scheduler_app.config import Settings
 from scheduler_app.database import failures
 from scheduler_app.extensions import broker
-from scheduler_app.services import alerts, depths, dispatch, expiry, firing, history, pauses, retention, schedulers
+from scheduler_app.services import (
+    alerts,
+    depths,
+    dispatch,
+    expiry,
+    firing,
+    history,
+    limits,
+    pauses,
+    retention,
+    schedulers,
+)
 from scheduler_app.services.workers import Reaper
 
 log = logging.getLogger("scheduler")
@@ -81,6 +92,7 @@ def duties(scan_interval: float) -> list[tuple[Duty, float]]:
     others: list[tuple[Duty, float]] = [
         (Reaper().reap, 1.0),
         (pauses.renew, 1.0),
+        (limits.renew, 1.0),
         (maintain, 2.0),
         (history.roll_up, 10.0),
         (depths.sample, 10.0),

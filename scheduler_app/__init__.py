@@ -14,7 +14,7 @@ from scheduler_app.command_line import keys_cli, schedules_cli
 from scheduler_app.config import Settings
 from scheduler_app.dashboard import register_dashboard
 from scheduler_app.extensions import db, migrate
-from scheduler_app.services import pauses
+from scheduler_app.services import limits, pauses
 from scheduler_app.services.backlog import Backlog
 from scheduler_app.services.ends import Ends
 
@@ -32,7 +32,10 @@ def create_app(settings: Settings, *, worker: bool = False) -> Flask:
     app.extensions["backbeat.settings"] = settings
     broker = WorkerBroker if worker else PriorityBroker
     app.extensions["backbeat.broker"] = broker(
-        settings.redis_url, weights=settings.priority_weights, ask_paused=partial(pauses.ask, app)
+        settings.redis_url,
+        weights=settings.priority_weights,
+        ask_paused=partial(pauses.ask, app),
+        ask_limits=partial(limits.ask, app),
     )
     app.config.update(
         SQLALCHEMY_DATABASE_URI=settings.database_url,

@@ -66,6 +66,13 @@ class PriorityNotFound(BackbeatError):
         super().__init__(f"There is no priority {priority}.")
 
 
+class LimitNotFound(BackbeatError):
+    status = HTTPStatus.NOT_FOUND
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no limit {name!r}.")
+
+
 class KeyNotFound(BackbeatError):
     status = HTTPStatus.NOT_FOUND
 

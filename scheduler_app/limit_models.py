@@ -15,7 +15,7 @@ class LimitChange(Base):
 
     __tablename__ = "limit_change"
 
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(80), primary_key=True)
     operation: Mapped[str] = mapped_column(String(64))
     per: Mapped[str] = mapped_column(String(9))  # operation or group
     max_running: Mapped[int | None] = mapped_column(Integer)

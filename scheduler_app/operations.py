@@ -22,9 +22,12 @@ from typing import Any, Protocol, cast
 from marshmallow import Schema, ValidationError, missing
 from werkzeug.local import LocalProxy
 
+from scheduler_app import limits as limiting
 from scheduler_app.config import SettingsError
 from scheduler_app.spelling import explain_unknown, meant
 
+Limit = limiting.Limit  # for those who write operations
+Rate = limiting.Rate
 ARITHMETIC = "calculate"  # the operation that an expression such as "4+7" is short for
 MAX_RETRIES = 100
 MAX_PAUSE = 86_400  # seconds
@@ -144,6 +147,7 @@ class Operation:
     takes_secrets: bool  # its parameters may name secrets
     description: str  # the function's whole docstring
     logs: str = "all"  # what of its attempts' logs is kept, one of LOGS
+    limits: tuple[Limit, ...] = ()  # as the code gives them; see services/limits.py for those that count
 
     @property
     def max_retries(self) -> int:
@@ -180,11 +184,12 @@ def operation(
     time_limit: float = 600,
     takes_secrets: bool = False,
     logs: str = "all",
+    limits: Iterable[Limit] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a function an operation. Its docstring is the description; the first line is the summary.
 
     max_retries=3 is short for retry=Retry(max_retries=3). logs="failures" keeps what an attempt logs only when it
-    fails, and "off" never.
+    fails, and "off" never. limits=[Limit(max_running=10, per="group")] can be changed at runtime.
 
     Raises ValueError for a name that is taken or not of the form `[a-z][a-z0-9_.]*`, for limits out of range, and for
     a function whose parameters do not fit the schema.
@@ -201,16 +206,29 @@ def operation(
         except ValueError as error:
             raise ValueError(f"operation {name!r}: {error}") from None
 
+    named = _named(name, limits)
+
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         _check_function(name, function, params)
         known = _operations.get(name)
         if known and _place(known.function) != _place(function):
             raise ValueError(f"operation {name!r} is already defined in {known.function.__module__}")
         description = inspect.cleandoc(function.__doc__ or "")
-        _operations[name] = Operation(name, function, params, retry, time_limit, takes_secrets, description, logs)
+        _operations[name] = Operation(
+            name, function, params, retry, time_limit, takes_secrets, description, logs, named
+        )
         return function
 
     return register
+
+
+def _named(operation: str, limits: Iterable[Limit]) -> tuple[Limit, ...]:
+    named = tuple(replace(one, name=one.name or limiting.default_name(operation, one.per)) for one in limits)
+    others = [one.name for known in _operations.values() if known.name != operation for one in known.limits]
+    names = [*others, *(one.name for one in named)]
+    if twice := next((limit.name for limit in named if names.count(limit.name) > 1), None):
+        raise ValueError(f"operation {operation!r}: two limits have the name {twice!r}")
+    return named
 
 
 def _check_function(name: str, function: Callable[..., Any], params: Any) -> None:

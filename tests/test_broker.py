@@ -33,7 +33,7 @@ def fill(broker: WorkerBroker, count: int, priorities: Iterable[int] = range(10)
 
 
 def pull(broker: WorkerBroker, count: int = 1) -> list[tuple[str, str]]:
-    return broker.pull(broker.weights, count)
+    return broker.pull(broker.weights, count).messages
 
 
 def shares(*brokers: WorkerBroker, pulls: int) -> Counter[str]:
@@ -89,7 +89,7 @@ def test_what_is_done_is_acknowledged_with_the_next_pull(broker: WorkerBroker, v
     assert valkey.client.hlen("dramatiq:tasks.p5.msgs") == 3
     broker.publish(deliveries(1, first=4))
     valkey.client.config_resetstat()
-    assert len(broker.pull(broker.weights, 5, done=pulled[:2])) == 1
+    assert len(broker.pull(broker.weights, 5, done=pulled[:2]).messages) == 1
     assert valkey.client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
     assert sorted(valkey.client.hkeys("dramatiq:tasks.p5.msgs")) == [b"3.0", b"4.0"]
 
@@ -102,7 +102,7 @@ def test_a_thousand_messages_are_one_round_trip(broker: WorkerBroker, valkey: Va
     assert commands["cmdstat_evalsha"]["calls"] == 1
     assert commands["cmdstat_publish"]["calls"] == 1
     assert set(commands) == {
-        f"cmdstat_{name}" for name in ("evalsha", "smembers", "hsetnx", "rpush", "publish", "config|resetstat")
+        f"cmdstat_{name}" for name in ("evalsha", "hlen", "smembers", "hsetnx", "rpush", "publish", "config|resetstat")
     }
 
 
@@ -204,7 +204,7 @@ def test_the_most_urgent_of_a_full_house_comes_first(broker: WorkerBroker) -> No
 
 def test_only_the_named_queues_are_pulled(broker: WorkerBroker) -> None:
     fill(broker, 2)
-    assert [name for name, _ in broker.pull(["tasks.p3", "tasks.p4"], 10)] == ["tasks.p3", "tasks.p4"] * 2
+    assert [name for name, _ in broker.pull(["tasks.p3", "tasks.p4"], 10).messages] == ["tasks.p3", "tasks.p4"] * 2
 
 
 def test_an_id_without_message_is_passed_over(broker: WorkerBroker, valkey: Valkey) -> None:

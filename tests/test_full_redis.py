@@ -37,7 +37,7 @@ def keys(valkey: Valkey, kind: str = "acks") -> list[bytes]:
 
 def test_messages_are_handed_out_and_acknowledged(broker: WorkerBroker, valkey: Valkey) -> None:
     done = [("tasks.p5", "1.0"), ("tasks.p5", "2.0")]
-    assert [id_ for _, id_ in broker.pull(broker.weights, 10, done=done)] == ["3.0", "4.0", "5.0"]
+    assert [id_ for _, id_ in broker.pull(broker.weights, 10, done=done).messages] == ["3.0", "4.0", "5.0"]
     assert valkey.client.hlen("dramatiq:tasks.p5.msgs") == 3
 
 

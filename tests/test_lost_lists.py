@@ -84,7 +84,17 @@ def test_while_nothing_is_missing_nothing_is_read_or_written(broker: WorkerBroke
     valkey.client.config_resetstat()
     assert broker.lists.restore() == 0
     commands = {name.removeprefix("cmdstat_") for name in valkey.client.info("commandstats")}
-    assert commands <= {"evalsha", "script|exists", "get", "hlen", "llen", "zrange", "scard", "config|resetstat"}
+    assert commands <= {
+        "evalsha",
+        "script|exists",
+        "get",
+        "hget",
+        "hlen",
+        "llen",
+        "zrange",
+        "scard",
+        "config|resetstat",
+    }
 
 
 def test_of_two_that_put_back_at_once_one_does(broker: WorkerBroker, valkey: Valkey) -> None:
@@ -142,7 +152,7 @@ def test_the_next_scan_puts_a_lost_list_back(sent: int, valkey: Valkey) -> None:
 def test_an_id_without_message_has_the_next_scan_look_for_what_is_lost(sent: int, valkey: Valkey) -> None:
     valkey.client.delete(MESSAGES)
     assert dispatch.resync(now=LATER) == 0, "nothing tells of it yet"
-    assert app_broker.pull(app_broker.weights, 8) == []
+    assert app_broker.pull(app_broker.weights, 8).messages == []
     assert dispatch.resync(now=LATER) == 20
     assert dispatch.relay(now=LATER) == 20
-    assert len(app_broker.pull(app_broker.weights, 30)) == 20
+    assert len(app_broker.pull(app_broker.weights, 30).messages) == 20

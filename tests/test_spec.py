@@ -86,6 +86,8 @@ def test_every_field_of_an_answer_is_required_but_those_that_may_be_missing(spec
         "priority",
         "ahead",
         "more_urgent",
+        "limit",
+        "seconds",
         "note",
         "paused_at",
     }

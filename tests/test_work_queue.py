@@ -340,7 +340,7 @@ def test_what_redis_counts_as_pulled_and_no_thread_has_is_made_up_for(workers: W
     lost = workers.post("record")
     impostor = PriorityBroker(valkey.url)
     impostor.broker_id = worker_id.decode()
-    assert len(impostor.pull(["tasks.p5"], 1)) == 1, "in the worker's name, but it knows nothing of it"
+    assert len(impostor.pull(["tasks.p5"], 1).messages) == 1, "in the worker's name, but it knows nothing of it"
     valkey.client.client_kill_filter(_type="pubsub")
     workers.release()
     workers.wait_until_all_are(Status.SUCCESS, lost)

@@ -19,7 +19,7 @@ def upgrade() -> None:
     op.add_column("task_schedule", sa.Column("group", sa.String(length=64), nullable=True))
     op.create_table(
         "limit_change",
-        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=80), nullable=False),
         sa.Column("operation", sa.String(length=64), nullable=False),
         sa.Column("per", sa.String(length=9), nullable=False),
         sa.Column("max_running", sa.Integer(), nullable=True),

@@ -16,6 +16,7 @@ from scheduler_app.api import (
     failures,
     health,
     keys,
+    limits,
     metrics,
     operations,
     queues,
@@ -28,6 +29,7 @@ from scheduler_app.api import (
 from scheduler_app.api.problems import ErrorAnswers, register_responses
 from scheduler_app.api.task_examples import TaskExamples
 from scheduler_app.config import Settings
+from scheduler_app.limits import NAME as LIMIT_NAME
 from scheduler_app.schemas.keys import KEY_NAME
 
 RESOURCES = (
@@ -40,6 +42,7 @@ RESOURCES = (
     operations,
     workers,
     queues,
+    limits,
     attention,
     health,
     metrics,
@@ -76,6 +79,10 @@ class Priority(Id):
 
 class KeyName(BaseConverter):
     regex = KEY_NAME
+
+
+class LimitName(BaseConverter):
+    regex = LIMIT_NAME
 
 
 class Together(BasePlugin):
@@ -117,11 +124,12 @@ def register_api(app: Flask) -> None:
         OPENAPI_JSON_PATH="openapi.json",
         API_SPEC_OPTIONS={"info": INFO, "servers": [SERVER]} | SECURITY,
     )
-    app.url_map.converters |= {"id": Id, "priority": Priority, "key_name": KeyName}
+    app.url_map.converters |= {"id": Id, "priority": Priority, "key_name": KeyName, "limit_name": LimitName}
     api = Api(app, spec_kwargs={"extra_plugins": [Together(), ErrorAnswers(app), TaskExamples(port=settings.port)]})
     api.register_converter(Id, lambda converter: {"type": "integer", "minimum": 1})
     api.register_converter(Priority, lambda converter: {"type": "integer", "minimum": 0, "maximum": 9})
     api.register_converter(KeyName, lambda converter: {"type": "string", "pattern": f"^{KEY_NAME}$"})
+    api.register_converter(LimitName, lambda converter: {"type": "string", "pattern": f"^{LIMIT_NAME}$"})
     for resource in RESOURCES:
         api.register_blueprint(resource.blp)
     app.register_blueprint(swagger.blp)

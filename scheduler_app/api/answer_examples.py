@@ -221,6 +221,20 @@ QUEUE: Example = PAUSED_PRIORITY | {
     "dead_letters": 1,
 }
 
+LIMIT: Example = {
+    "name": "http_request:group",
+    "operation": "http_request",
+    "per": "group",
+    "max_running": 4,
+    "rate": {"count": 10, "seconds": 1, "burst": 1},
+    "used": 7,
+    "waiting": 120,
+    "groups": [{"group": "api.example.com", "used": 4}, {"group": "example.org", "used": 3}],
+    "code": None,
+    "changed_at": "2030-07-01T04:30:00Z",
+    "changed_by": "ops",
+}
+
 ATTENTION: Example = {
     "verdict": {
         "state": "falling_behind",

@@ -26,9 +26,13 @@ def script(client: redis.Redis, name: str) -> Script:
     """The script in the file of that name.
 
     A script that begins with `#!lua flags=allow-oom` may also write while Redis is full. Such a script frees memory, or
-    takes almost none.
+    takes almost none. The line `-- lanes.lua` stands for the text of that file.
     """
-    return client.register_script(Path(__file__).with_name(f"{name}.lua").read_bytes())
+    return client.register_script(_text(name).replace("\n-- lanes.lua\n", _text("lanes")))
+
+
+def _text(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.lua").read_text()
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:

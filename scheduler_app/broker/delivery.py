@@ -10,6 +10,7 @@ class Delivery(NamedTuple):
     claims: int  # how often it was claimed before: each attempt has a message of its own
     operation: str
     priority: int
+    group: str | None = None
 
     @property
     def message_id(self) -> str:
@@ -18,12 +19,14 @@ class Delivery(NamedTuple):
     def encode(self, timestamp: int) -> str:
         """The Dramatiq message; `timestamp` is in milliseconds.
 
-        A tenth of the time of Message.encode. Nothing in it needs an escape: names are of a-z, 0-9, '_' and '.'.
+        A tenth of the time of Message.encode. Nothing in it needs an escape: names are of a-z, 0-9, '_' and '.', and
+        a group has no quotation mark, backslash or control character. The scripts find the group in the text.
         """
         id_ = self.message_id
+        group = f'"group":"{self.group}",' if self.group else ""
         return (
             f'{{"queue_name":"{queue_name(self.priority)}","actor_name":"{self.operation}",'
-            f'"args":[{self.task_id},{self.claims}],"kwargs":{{}},"options":{{"redis_message_id":"{id_}"}},'
+            f'"args":[{self.task_id},{self.claims}],"kwargs":{{}},"options":{{{group}"redis_message_id":"{id_}"}},'
             f'"message_id":"{id_}","message_timestamp":{timestamp}}}'
         )
 
@@ -35,6 +38,7 @@ class Message(NamedTuple):
     message_id: str
     task_id: int
     claims: int  # as in Delivery
+    epoch: int = 0  # of the slots that it has in the limits of its operation; 0 if that has none
 
     @property
     def claim(self) -> tuple[int, int]:
@@ -42,10 +46,10 @@ class Message(NamedTuple):
         return self.task_id, self.claims + 1
 
 
-def parse(queue: str, message_id: str) -> Message:
+def parse(queue: str, message_id: str, epoch: int = 0) -> Message:
     """Raises ValueError when the id is not one of ours."""
     task_id, _, claims = message_id.partition(".")
-    return Message(queue, message_id, int(task_id), int(claims))
+    return Message(queue, message_id, int(task_id), int(claims), epoch)
 
 
 def queue_name(priority: int) -> str:

@@ -6,6 +6,7 @@ nothing, because the hash still has it.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, cast
 
 import redis
@@ -68,11 +69,14 @@ class Lists:
         return ids
 
     def _waiting(self, queue: str) -> Iterator[list[Any]]:
-        # From the tail to the head: workers take from the head meanwhile, which does not move the ids still to be read.
-        last = -1
-        while page := self.client.lrange(f"{self.namespace}:{queue}", last - PAGE + 1, last):
-            yield page
-            last -= PAGE
+        key = f"{self.namespace}:{queue}"
+        lanes = (f"{key}.lane.{lane.decode()}" for lane in self.client.sscan_iter(f"{key}.lanes", count=PAGE))
+        for name in chain([key], lanes):
+            # From the tail to the head: workers take from the head meanwhile, which does not move what is still unread.
+            last = -1
+            while page := self.client.lrange(name, last - PAGE + 1, last):
+                yield page
+                last -= PAGE
 
     def _pulled(self, queue: str) -> Iterator[Any]:
         workers = cast(list[bytes], self.client.zrange(f"{self.namespace}:__heartbeats__", 0, -1))

@@ -2,13 +2,15 @@
 -- maintain(KEYS = {namespace}, ARGV = {heartbeat timeout, dead letter's life, queue, queue, ...}; both in milliseconds)
 --   -> 1, or 0 when it skipped a round
 --
--- Gives back what dead workers had pulled, and deletes old dead letters, as Dramatiq's own maintenance would. All
+-- Gives back what dead workers had pulled, with its slots, and deletes old dead letters, as Dramatiq's own maintenance would. All
 -- times are by Redis' clock. It takes at most `part` entries of each set, and leaves the rest to the next round.
 --
 -- After a freeze of Redis or of the caller, or after Redis' clock was set, every heartbeat may look old. Then it skips
 -- a round, in which the workers renew them. The time of the last round is in $namespace:__maintained__.
 
-local namespace, timeout, life = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+-- lanes.lua
+
+local timeout, life = tonumber(ARGV[1]), tonumber(ARGV[2])
 local heartbeats, maintained = namespace .. ':__heartbeats__', namespace .. ':__maintained__'
 local part = 1000
 local forgotten = 3600 * 1000 -- for so long a dead worker stays known: it may have pulled from queues that are not ours
@@ -30,10 +32,12 @@ end
 local back = 0
 for _, worker in ipairs(redis.call('zrangebyscore', heartbeats, 0, now - timeout)) do
   for i = 3, #ARGV do
-    local list = namespace .. ':' .. ARGV[i]
+    local messages = namespace .. ':' .. ARGV[i] .. '.msgs'
     for _, id in ipairs(redis.call('spop', namespace .. ':__acks__.' .. worker .. '.' .. ARGV[i], part)) do
-      if redis.call('hexists', list .. '.msgs', id) == 1 then
-        redis.call('rpush', list, id)
+      local message = redis.call('hget', messages, id)
+      if message then
+        release(id, message)
+        put(ARGV[i], id, message, 'rpush')
         back = back + 1
       end
     end

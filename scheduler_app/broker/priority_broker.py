@@ -1,7 +1,7 @@
 """Dramatiq's Redis broker with one queue per priority, publishing in bulk and pulling by weight."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import ClassVar, NamedTuple, cast
 
@@ -13,6 +13,7 @@ from scheduler_app.broker.breaker import Breaker
 from scheduler_app.broker.connection import batches, connect, flat, script
 from scheduler_app.broker.delivery import Delivery, queue_name
 from scheduler_app.broker.ends import Ends
+from scheduler_app.broker.limits import Limits
 from scheduler_app.broker.lists import Lists
 from scheduler_app.broker.marker import Marker
 from scheduler_app.broker.pauses import Ask, Pauses
@@ -27,10 +28,21 @@ PROBE = 0.5  # seconds that a probe waits
 
 
 class Place(NamedTuple):
-    """How many messages wait before a given one, in its own queue and in more urgent queues."""
+    """How many messages wait before a given one."""
 
-    ahead: int  # in its queue; MAX_AHEAD at most
-    more_urgent: int
+    ahead: int  # in its queue, among those of its group if it has one; MAX_AHEAD at most
+    more_urgent: int  # in more urgent queues
+    limit: str | None = None  # the name of the one that it waits for
+    seconds: float | None = None  # until there is room by its rate
+
+
+class Pulled(NamedTuple):
+    """What a pull brings."""
+
+    messages: list[tuple[str, str]]  # (queue, Redis id)
+    limited: int = 0  # how many of them, the first ones, have slots in limits
+    epoch: int = 0  # while the table has this epoch, these may be claimed
+    wait: float | None = None  # seconds until there will be more, if it is known
 
 
 class PriorityBroker(RedisBroker):
@@ -49,6 +61,7 @@ class PriorityBroker(RedisBroker):
         weights: Sequence[float] = DEFAULT_WEIGHTS,
         heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
         ask_paused: Ask = set,
+        ask_limits: Callable[[], None] | None = None,
     ) -> None:
         client = connect(url, retries=1, timeout=LONG)
         super().__init__(client=client, middleware=[], heartbeat_timeout=heartbeat_timeout)  # type: ignore[no-untyped-call]
@@ -59,8 +72,11 @@ class PriorityBroker(RedisBroker):
         self._breaker = Breaker()
         self._quick = connect(url, retries=1, timeout=SHORT)  # only inside the breaker
         self._probe = connect(url, retries=1, timeout=PROBE)
-        self._publish, self._discard = script(self._quick, "publish"), script(self._quick, "discard")
+        self._publish, self._discard, self._place, self._heads = (
+            script(self._quick, name) for name in ("publish", "discard", "place", "heads")
+        )
         self.pauses = Pauses(self._quick, self.namespace, ask_paused, self._breaker.call)
+        self.limits = Limits(self.client, self.namespace, self.weights, ask_limits)
         self.ends = self.ends_class(self._quick, self.namespace, self._breaker.call)
         self._holds, self._requeue, self._nack, self._maintain = (
             script(self.client, name) for name in ("holds", "requeue", "nack", "maintain")
@@ -95,19 +111,28 @@ class PriorityBroker(RedisBroker):
             return int(self._publish(keys=[self.namespace], args=[command, *flat(parts)]))
 
     def pull(
-        self, queues: Collection[str], count: int, *, done: Iterable[tuple[str, str]] = ()
-    ) -> list[tuple[str, str]]:
-        """At most `count` messages from these queues, chosen by weight, as (queue, Redis id).
+        self, queues: Collection[str], count: int, *, idle: int | None = None, done: Iterable[tuple[str, str]] = ()
+    ) -> Pulled:
+        """At most `count` messages from these queues, chosen by weight and by turn.
 
-        Paused queues give none. The same round trip acknowledges the messages in `done`, given as (queue, Redis id).
+        Paused queues give none. Where a limit has little room, it brings no more than begin at once in `idle` threads,
+        `count` if that is not given. The same round trip acknowledges the messages in `done`, as (queue, Redis id).
         """
         weights = flat((name, str(self.weights[name])) for name in queues)
-        arguments = [self.broker_id, str(count), str(len(queues)), *weights]
+        numbers = (count, count if idle is None else idle, len(queues))
+        arguments = [self.broker_id, *map(str, numbers), *weights]
         pulled = self._pull(keys=[self.namespace], args=[*arguments, *flat(done)])
-        if pulled is None and self.pauses.renew():  # Redis has lost the copy of the pauses
+        if pulled is None and self._renew_copies():
             pulled = self._pull(keys=[self.namespace], args=arguments)
-        parts = iter(pulled or ())
-        return [(name.decode(), message_id.decode()) for name, message_id in zip(parts, parts, strict=True)]
+        wait, epoch, limited, *rest = pulled or (-1, 0, 0)
+        parts: Iterator[bytes] = iter(rest)
+        messages = [(name.decode(), message_id.decode()) for name, message_id in zip(parts, parts, strict=True)]
+        return Pulled(messages, limited, epoch, wait / 1000 if wait >= 0 else None)
+
+    def _renew_copies(self) -> bool:
+        """Of what the table says, if Redis has lost them. False if they are not to be had."""
+        has_pauses = self.client.exists(f"{self.namespace}:__paused__")
+        return bool(has_pauses or self.pauses.renew()) and self.limits.renew()
 
     def discard(self, priority: int, ids: Iterable[str]) -> int:
         """Deletes waiting messages whose tasks wait no longer, if they are near the head. Returns how many."""
@@ -149,27 +174,27 @@ class PriorityBroker(RedisBroker):
         with self._breaker.call(), self._quick.pipeline(transaction=False) as pipeline:
             for name in self.weights:
                 pipeline.llen(f"{self.namespace}:{name}")
-            return pipeline.execute()
+            pipeline.hmget(f"{self.namespace}:__laned__", [*self.weights])
+            *plain, laned = pipeline.execute()
+        return [length + int(more or 0) for length, more in zip(plain, laned, strict=True)]
 
     def place(self, priority: int, message_id: str) -> Place | None:
         """The message's place in line; None when Redis does not have it. Raises RedisError within about a second."""
-        queues = [f"{self.namespace}:{name}" for name in self.weights]
-        with self._breaker.call(), self._quick.pipeline(transaction=False) as pipeline:
-            pipeline.hexists(f"{queues[priority]}.msgs", message_id)
-            pipeline.lpos(queues[priority], message_id, maxlen=MAX_AHEAD)
-            for queue in queues[: priority + 1]:
-                pipeline.llen(queue)
-            held, ahead, *more_urgent, length = pipeline.execute()
+        queues = [*self.weights][: priority + 1]
+        with self._breaker.call():
+            place = self._place(keys=[self.namespace], args=[MAX_AHEAD, message_id, *queues])
+        if place is None:
+            return None
+        ahead, length, more_urgent, limit, wait = place
         if ahead is None:  # it is far back in the queue, or a worker has pulled it already
             ahead = MAX_AHEAD if length > MAX_AHEAD else 0
-        return Place(ahead, sum(more_urgent)) if held else None
+        return Place(ahead, more_urgent, limit.decode() or None, wait / 1000 if wait else None)
 
-    def heads(self) -> list[int | None]:
-        """The id of the task that waits longest at each priority."""
-        with self._breaker.call(), self._quick.pipeline(transaction=False) as pipeline:
-            for name in self.weights:
-                pipeline.lindex(f"{self.namespace}:{name}", 0)
-            return [int(head.partition(b".")[0]) if head else None for head in pipeline.execute()]
+    def heads(self) -> list[int]:
+        """The ids of the tasks that wait longest, by priority and by group; of some groups only, if there are many."""
+        with self._breaker.call():
+            found = self._heads(keys=[self.namespace], args=[*self.weights])
+        return [int(head.partition(b".")[0]) for heads in found for head in heads]
 
     def ping(self) -> None:
         """Waits for at most PROBE seconds."""

@@ -1,14 +1,16 @@
 #!lua flags=allow-oom
 -- relist(KEYS = {namespace}, ARGV = {process, queue, id, id, ...})
---   -> {how many ids it put back into the queue's list, how many are still in no list}
+--   -> {how many ids it put back where they wait, how many are still in no list}
 --
--- Every message of a queue should be in its list or in one worker's ack set. The difference is the number of lost ones.
+-- Every message of a queue should be in one of its lists or in one worker's ack set. The difference is the number of lost ones.
 -- It puts back no more than that.
 --
 -- Two processes would put back the same messages. So the first one that finds something missing gets a lease, and the
 -- others are told that nothing is missing.
 
-local namespace, process, queue = KEYS[1], ARGV[1], ARGV[2]
+-- lanes.lua
+
+local process, queue = ARGV[1], ARGV[2]
 local list, acks, lease = namespace .. ':' .. queue, {}, namespace .. ':__relisting__'
 local lease_time = 10000 -- milliseconds
 
@@ -17,7 +19,24 @@ if holder and holder ~= process then
   return {0, 0}
 end
 
+-- A list or a ring may be lost by itself.
+local laned, ring = namespace .. ':__laned__', list .. '.ring'
+if redis.call('scard', list .. '.lanes') > 0 then
+  local is_lost = redis.call('exists', ring, namespace .. ':__held_up__', namespace .. ':__until__') == 0
+  if is_lost or redis.call('hexists', laned, queue) == 0 then
+    local count = 0
+    for _, lane in ipairs(redis.call('smembers', list .. '.lanes')) do
+      count = count + redis.call('llen', list_of(queue, lane))
+      if is_lost then
+        join(queue, lane, 'rpush')
+      end
+    end
+    redis.call('hset', laned, queue, count)
+  end
+end
+
 local missing = redis.call('hlen', list .. '.msgs') - redis.call('llen', list)
+missing = missing - (redis.call('hget', laned, queue) or 0)
 for i, worker in ipairs(redis.call('zrange', namespace .. ':__heartbeats__', 0, -1)) do
   acks[i] = namespace .. ':__acks__.' .. worker .. '.' .. queue
   missing = missing - redis.call('scard', acks[i])
@@ -35,14 +54,15 @@ local function pulled(id)
   end
 end
 
-local put = 0
+local back = 0
 for i = 3, #ARGV do
-  if put < missing and redis.call('hexists', list .. '.msgs', ARGV[i]) == 1 and not pulled(ARGV[i]) then
-    redis.call('rpush', list, ARGV[i])
-    put = put + 1
+  local message = back < missing and redis.call('hget', list .. '.msgs', ARGV[i])
+  if message and not pulled(ARGV[i]) then
+    put(queue, ARGV[i], message, 'rpush')
+    back = back + 1
   end
 end
-if put > 0 then
-  redis.call('publish', namespace .. ':__wake_up__', put)
+if back > 0 then
+  redis.call('publish', namespace .. ':__wake_up__', back)
 end
-return {put, missing - put}
+return {back, missing - back}

@@ -1,13 +1,21 @@
 #!lua flags=allow-oom
 -- requeue(KEYS = {namespace}, ARGV = {worker, queue, id, id, ...})
 --
--- Puts messages that the worker has pulled back into the queue's list, exactly as Dramatiq's own requeue would.
+-- Puts messages that the worker has pulled back to where they wait, as Dramatiq's own requeue would. Their slots are free.
 
-local list = KEYS[1] .. ':' .. ARGV[2]
-local acks = KEYS[1] .. ':__acks__.' .. ARGV[1] .. '.' .. ARGV[2]
+-- lanes.lua
+
+local messages = namespace .. ':' .. ARGV[2] .. '.msgs'
+local acks = namespace .. ':__acks__.' .. ARGV[1] .. '.' .. ARGV[2]
 
 for i = 3, #ARGV do
-  if redis.call('srem', acks, ARGV[i]) == 1 and redis.call('hexists', list .. '.msgs', ARGV[i]) == 1 then
-    redis.call('rpush', list, ARGV[i])
+  local id = ARGV[i]
+  local message = redis.call('srem', acks, id) == 1 and redis.call('hget', messages, id)
+  if message then
+    release(id, message)
+    put(ARGV[2], id, message, 'rpush')
   end
+end
+if next(woken) then
+  redis.call('publish', namespace .. ':__wake_up__', 1)
 end

@@ -269,7 +269,8 @@ class WaitingForOut(AnswerSchema):
             " for a day at most. `time`: its `run_at` has not come. `paused`: it is due, and its priority is paused."
             " `redis`: it is due, and Redis does not answer."
             " `relay`: it is due, and the scheduler has yet to send it to Redis. `worker`: no living worker takes tasks"
-            " from its `queue`. `turn`: others come before it, or all workers are busy.",
+            " from its `queue`. `limit`: a limit of its operation has no room."
+            " `turn`: others come before it, or all workers are busy.",
             "example": "turn",
         }
     )
@@ -285,11 +286,18 @@ class WaitingForOut(AnswerSchema):
         metadata={"optional": True, "description": "With `paused`: why.", "example": "the partner's API is down"},
     )
     paused_at = Time(metadata={"optional": True, "description": "With `paused`."})
+    limit = fields.String(
+        metadata={"optional": True, "description": "With `limit`: its name.", "example": "http_request"}
+    )
+    seconds = fields.Float(
+        allow_none=True,
+        metadata={"optional": True, "description": "With `limit`: until there is room by its rate.", "example": 0.2},
+    )
     ahead = fields.Integer(
         metadata={
             "optional": True,
-            "description": f"With `turn`: how many of its priority come before it; more than {MAX_AHEAD:,} count as so"
-            " many.",
+            "description": "With `turn` and `limit`: how many of its priority come before it, of its group if it has"
+            f" one; more than {MAX_AHEAD:,} count as so many.",
             "example": 3,
         }
     )

@@ -145,7 +145,7 @@ def give_back(given: Collection[Attempt], *, now: datetime, **values: Any) -> Se
         "cancel_requested": False,
     }
     statement = update_tasks(*_standing(given)).values(changed | values)
-    columns = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.status)
+    columns = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.group, Task.status)
     given_back = db.session.execute(statement.returning(*columns)).all()
     end_with_commit(task.task_id for task in given_back if task.status == Status.CANCELLED)
     return given_back

@@ -31,7 +31,7 @@ def publish(tasks: Sequence[Row[Any] | SimpleNamespace], *, first: bool = False)
 
     first: they come before all that waits at their priority, the last one of them at the very front.
     """
-    deliveries = (Delivery(task.task_id, task.claims, task.operation, task.priority) for task in tasks)
+    deliveries = (Delivery(task.task_id, task.claims, task.operation, task.priority, task.group) for task in tasks)
     try:
         broker.publish(deliveries, first=first)
     except NotAsked:
@@ -103,7 +103,7 @@ def _unsent(now: datetime, limit: int) -> list[Row[Any]]:
     tasks: list[Row[Any]] = []
     for priority in PRIORITIES:
         query = (
-            select(Task.task_id, Task.claims, Task.operation, Task.priority)
+            select(Task.task_id, Task.claims, Task.operation, Task.priority, Task.group)
             .where(Task.status.in_(WAITING), Task.enqueued_at.is_(None), Task.priority == priority)
             .where(Task.run_at <= now, (Task.run_at <= now - GRACE) | (Task.run_at > Task.created_at))
             .order_by(Task.run_at)

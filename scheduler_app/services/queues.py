@@ -74,8 +74,7 @@ def scheduled(*, now: datetime) -> int:
     return db.session.execute(select(func.count()).select_from(later)).scalar_one()
 
 
-def _oldest_run_at(heads: list[int | None]) -> dict[int, datetime]:
+def _oldest_run_at(heads: list[int]) -> dict[int, datetime]:
     """When the tasks at the heads of the queues were due, by priority."""
-    ids = [task_id for task_id in heads if task_id is not None]
-    rows = db.session.execute(select(Task.priority, Task.run_at).where(Task.task_id.in_(ids)))
-    return {row.priority: row.run_at for row in rows}
+    oldest = select(Task.priority, func.min(Task.run_at)).where(Task.task_id.in_(heads)).group_by(Task.priority)
+    return dict(db.session.execute(oldest).tuples().all())

@@ -22,6 +22,7 @@ class WaitingFor(StrEnum):
     REDIS = "redis"  # it is due, and Redis does not answer
     RELAY = "relay"  # it is due, and the scheduler has yet to send it to Redis
     WORKER = "worker"  # no living worker takes tasks from its queue
+    LIMIT = "limit"  # a limit of its operation has no room
     TURN = "turn"  # others come before it, or all workers are busy
 
 
@@ -58,4 +59,11 @@ def _place(task: Task, *, has_worker: bool) -> dict[str, Any]:
         return {"reason": WaitingFor.RELAY}
     if not has_worker:
         return {"reason": WaitingFor.WORKER, "queue": queue_name(task.priority)}
-    return {"reason": WaitingFor.TURN, "priority": task.priority, **place._asdict()}
+    if place.limit:
+        return {"reason": WaitingFor.LIMIT, "limit": place.limit, "seconds": place.seconds, "ahead": place.ahead}
+    return {
+        "reason": WaitingFor.TURN,
+        "priority": task.priority,
+        "ahead": place.ahead,
+        "more_urgent": place.more_urgent,
+    }

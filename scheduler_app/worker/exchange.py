@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from itertools import chain, repeat
 from typing import NamedTuple
 
 import redis
@@ -28,6 +29,13 @@ from scheduler_app.worker.status_writer import Settled, StatusWriter, Success
 log = logging.getLogger(__name__)
 
 MOST = 1_000  # messages that one round trip acknowledges, or successes that one statement records
+
+
+class Fetched(NamedTuple):
+    """What a pull brings."""
+
+    messages: list[Message]
+    wait: float | None = None  # seconds until there will be more, if it is known
 
 
 class Brought(NamedTuple):
@@ -60,24 +68,29 @@ class Exchange:
         self.reject = reject  # is told of a result that cannot be stored
         self.away = False  # Redis does not answer
 
-    def pull(self, queues: Collection[str], count: int) -> list[Message]:
-        """Fetches at most `count` messages, and acknowledges the settled ones. Returns none while Redis is away."""
+    def pull(self, queues: Collection[str], count: int, *, idle: int = 0) -> Fetched:
+        """Fetches at most `count` messages, and acknowledges the settled ones. Returns none while Redis is away.
+
+        idle: how many threads wait for them.
+        """
         settled = self.ledger.take_settled(MOST)
         try:
             if self.ledger.in_doubt:
                 self._settle_doubts(queues)
-            pulled = self.broker.pull(queues, count, done=[message[:2] for message in settled])
+            pulled = self.broker.pull(queues, count, idle=idle, done=[message[:2] for message in settled])
         except redis.RedisError as error:
             self.ledger.return_settled(settled)
             if not self.away:
                 log.warning("Redis does not answer; trying again every second: %s", error)
             self.away = self.ledger.in_doubt = True
-            return []
+            return Fetched([])
         self.ledger.release(settled)
         if self.away:
             log.warning("Redis answers again")
             self.away = False
-        return self.ledger.hold([message for one in pulled if (message := self._read(*one))])
+        epochs = chain(repeat(pulled.epoch, pulled.limited), repeat(0))
+        read = (self._read(*one, epoch) for one, epoch in zip(pulled.messages, epochs, strict=False))
+        return Fetched(self.ledger.hold([message for message in read if message]), pulled.wait)
 
     def settle(self, messages: Sequence[Message] = (), *, begun: bool = False, suspected: bool = False) -> Brought:
         """Records what has succeeded, and claims the tasks of the messages. The options are as in StatusWriter.
@@ -165,6 +178,8 @@ class Exchange:
                 raise
 
     def _sort(self, messages: Sequence[Message], settled: Settled) -> Brought:
+        self._requeue([*settled.refused])
+        messages = [message for message in messages if message not in settled.refused]
         claimed = [Claimed(message, settled.claimed[message]) for message in messages if message in settled.claimed]
         suspected = [message for message in messages if message in settled.suspected]
         if len(claimed) + len(suspected) < len(messages):
@@ -193,9 +208,9 @@ class Exchange:
             except redis.RedisError:
                 self.ledger.in_doubt = True
 
-    def _read(self, queue: str, message_id: str) -> Message | None:
+    def _read(self, queue: str, message_id: str, epoch: int) -> Message | None:
         try:
-            return parse(queue, message_id)
+            return parse(queue, message_id, epoch)
         except ValueError:
             log.error("message %s of %s is unreadable and goes to the dead letters", message_id, queue)
             with suppress(redis.RedisError):  # then it is given back with the dead worker's, and read again
@@ -210,6 +225,7 @@ class Exchange:
         self.ledger.in_doubt = False
         self.broker.ping()  # once Redis answers this, it has also carried out any pull that had timed out here
         self.broker.pauses.renew()  # a restarted Redis may have an old copy
+        self.broker.limits.renew()
         for queue in queues:
             # The held messages are read last: a message that is pulled in between is held, so it is not given back.
             # One that is acknowledged in between is no longer in the ack set, so requeue leaves it alone.

@@ -41,6 +41,7 @@ class Ledger:
     """
 
     def __init__(self) -> None:
+        self.frees_slots = False  # among the settled messages are some that have slots in limits
         self.in_doubt = False  # a reply was lost: Redis may count messages as ours that are not held
         self._held: dict[tuple[int, int], Message] = {}
         self._ended: deque[Ended] = deque()
@@ -80,14 +81,18 @@ class Ledger:
         self._ended.extendleft(reversed([*ended]))
 
     def settle(self, messages: Iterable[Message]) -> None:
-        """All is done about these messages. The next pull acknowledges them."""
-        self._settled.extend(messages)
+        """All is done about these messages. The next pull acknowledges them, which frees their slots."""
+        for message in messages:
+            self._settled.append(message)
+            if message.epoch:
+                self.frees_slots = True
 
     def any_settled(self) -> bool:
         return bool(self._settled)
 
     def take_settled(self, limit: int) -> list[Message]:
         """At most `limit` messages to acknowledge. Give them to `return_settled` if Redis does not answer."""
+        self.frees_slots = False
         return _take(self._settled, limit)
 
     def return_settled(self, messages: Iterable[Message]) -> None:

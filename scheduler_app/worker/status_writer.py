@@ -42,8 +42,8 @@ SETTLE = """
         SELECT * FROM unnest(%s::text[]::bigint[], %s::text[]::int[], %s::text[], %s::text[], %s::timestamptz[],
             %s::timestamptz[]) AS ended (task_id, claims, result, progress, started_at, finished_at)
     ), wanted AS (
-        SELECT * FROM unnest(%s::text[]::bigint[], %s::text[]::int[]) AS wanted (task_id, claims)
-    ), locked AS MATERIALIZED (
+        SELECT * FROM unnest(%s::text[]::bigint[], %s::text[]::int[]{epochs}) AS wanted (task_id, claims{epoch})
+    ), {open}locked AS MATERIALIZED (
         SELECT task_id, claims, status, suspected, expires_at FROM task
         WHERE task_id = ANY (%s::text[]::bigint[]) ORDER BY task_id FOR NO KEY UPDATE
     ), succeeded AS (
@@ -59,15 +59,26 @@ SETTLE = """
             progress = NULL, begun = %s
         FROM wanted JOIN locked USING (task_id, claims)
         WHERE task.task_id = wanted.task_id AND locked.status IN ('PENDING', 'RETRYING')
-            AND NOT (locked.suspected AND %s) AND (locked.expires_at IS NULL OR locked.expires_at > %s)
+            AND NOT (locked.suspected AND %s) AND (locked.expires_at IS NULL OR locked.expires_at > %s){is_open}
         RETURNING task.task_id, task.claims, attempts, max_retries, operation, params
     )
     SELECT TRUE, * FROM claimed UNION ALL SELECT FALSE, task_id, claims, NULL, NULL, NULL, NULL FROM succeeded
 """
+# Messages with slots in limits are only claimed while these count. The lock makes a new epoch wait for this commit.
+LIMITED = {
+    "epochs": ", %s::text[]::int[]",
+    "epoch": ", epoch",
+    "open": "open AS MATERIALIZED (SELECT epoch FROM limit_epoch FOR SHARE), ",
+    "is_open": " AND (wanted.epoch = 0 OR wanted.epoch = (SELECT epoch FROM open))",
+}
+SETTLE_LIMITED = SETTLE.format(**LIMITED)
+SETTLE = SETTLE.format(**dict.fromkeys(LIMITED, ""))
+EPOCH = "SELECT epoch FROM limit_epoch"
 # Why a message was not claimed.
 LOOK = """
-    SELECT status, attempts, max_retries, operation, params FROM task
-    WHERE task_id = ? AND (claims = ? AND status IN ('PENDING', 'RETRYING') AND suspected
+    SELECT status, suspected, attempts, max_retries, operation, params FROM task
+    WHERE task_id = ? AND (claims = ? AND status IN ('PENDING', 'RETRYING')
+            AND (suspected OR expires_at IS NULL OR expires_at > ?)
         OR claims = ? AND status = 'STARTED' AND worker_id = ?)
 """
 
@@ -88,6 +99,7 @@ class Settled(NamedTuple):
     succeeded: set[tuple[int, int]]  # task and claims; the other tasks have moved on, and their results are dropped
     claimed: dict[Message, Attempt]
     suspected: set[Message]  # to be claimed alone
+    refused: set[Message]  # their slots do not count any more: they have to wait again
     # All other messages are out of date: the task is deleted, cancelled or claimed already.
 
 
@@ -117,31 +129,32 @@ class StatusWriter:
         may have claimed tasks for this worker without our hearing of it; then these count as claimed now.
         """
         claim = now, self.worker_id, begun, not suspected
-        many = not self._sqlite and len(ended) + len(messages) > 1
+        many = not self._sqlite and (len(ended) + len(messages) > 1 or any(one.epoch for one in messages))
         succeeded, rows = (self._together if many else self._row_by_row)(ended, messages, claim)
         found = {(task_id, claims): row for task_id, claims, *row in rows}
         claimed = {one: _attempt(one, found[one.claim], begun) for one in messages if one.claim in found}
         missed = [message for message in messages if message not in claimed]
-        return Settled(succeeded, claimed, self._look_again(missed, claimed, begun, again) if missed else set())
+        missed_why = self._look_again(missed, claimed, begun, again, now) if missed else (set(), set())
+        return Settled(succeeded, claimed, *missed_why)
 
     def close(self) -> None:
         """Call this in a thread that ends."""
         self.cursors.close()
 
     def _look_again(
-        self, missed: Collection[Message], claimed: dict[Message, Attempt], begun: bool, again: bool
-    ) -> set[Message]:
-        """Adds to the claimed ones what an earlier try has claimed; returns what is suspected."""
-        suspects = set()
+        self, missed: Collection[Message], claimed: dict[Message, Attempt], begun: bool, again: bool, now: datetime
+    ) -> tuple[set[Message], set[Message]]:
+        """Adds to the claimed ones what an earlier try has claimed; returns what is suspected, and what was refused."""
+        suspects, refused = set[Message](), set[Message]()
         with self.cursors.current() as cursor:
             for message in missed:
-                key = message.task_id, message.claims, message.claim[1], self.worker_id
-                for status, *row in cursor.execute(self._text(LOOK), key).fetchall():
+                key = message.task_id, message.claims, self._time(now), message.claim[1], self.worker_id
+                for status, suspected, *row in cursor.execute(self._text(LOOK), key).fetchall():
                     if status != Status.STARTED:
-                        suspects.add(message)
+                        (suspects if suspected else refused).add(message)
                     elif again:
                         claimed[message] = _attempt(message, row, begun)
-        return suspects
+        return suspects, refused
 
     def _row_by_row(
         self, ended: Sequence[Success], messages: Sequence[Message], claim: Claim
@@ -152,7 +165,8 @@ class StatusWriter:
         succeed, claim_one = self._text(SUCCEED), self._text(CLAIM)
         with self._transaction() as cursor:
             won = [cursor.execute(succeed, self._row(success)).fetchone() for success in ended]
-            keys = [(message.task_id, message.claims) for message in messages]
+            epoch = cursor.execute(EPOCH).fetchone()[0] if any(one.epoch for one in messages) else 0
+            keys = [(one.task_id, one.claims) for one in messages if one.epoch in (0, epoch)]
             rows = [cursor.execute(claim_one, (*begin, *key, innocent, self._time(now))).fetchone() for key in keys]
         return {(row[0], row[1]) for row in won if row}, [row for row in rows if row]
 
@@ -162,6 +176,7 @@ class StatusWriter:
         # Numbers go as text, since the driver gives a list of numbers another type with each size of them.
         ids = [str(success.attempt.task_id) for success in ended]
         wanted = [str(message.task_id) for message in messages]
+        limited = any(message.epoch for message in messages)
         values = (
             ids,
             [str(success.attempt.claims) for success in ended],
@@ -171,13 +186,14 @@ class StatusWriter:
             [success.finished_at for success in ended],
             wanted,
             [str(message.claims) for message in messages],
+            *([[str(message.epoch) for message in messages]] if limited else ()),
             ids + wanted,
             *claim,
             claim[0],
         )
         with self.cursors.current() as cursor:
             # Not prepared: a plan that was made while the table was small would be kept when it is large.
-            rows = cursor.execute(SETTLE, values, prepare=False).fetchall()
+            rows = cursor.execute(SETTLE_LIMITED if limited else SETTLE, values, prepare=False).fetchall()
         return {(row[1], row[2]) for row in rows if not row[0]}, [row[1:] for row in rows if row[0]]
 
     @contextmanager

@@ -18,7 +18,7 @@ import dramatiq
 
 from scheduler_app.broker import Message
 from scheduler_app.broker.wake_up import WakeUp
-from scheduler_app.worker.exchange import NOTHING, Exchange
+from scheduler_app.worker.exchange import NOTHING, Brought, Exchange, Fetched
 from scheduler_app.worker.ledger import Claimed
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class WorkQueue:
     def tidy(self) -> None:
         """Records what has waited for long, and gives back what no thread comes for."""
         oldest = self.ledger.oldest_end()
-        if oldest is not None and time.monotonic() - oldest >= TICK:
+        if self.ledger.frees_slots or (oldest is not None and time.monotonic() - oldest >= TICK):
             self._exchange()
         # It counts its own looks, not the time: on a busy machine the threads have waited for a core as it has.
         taken, looks = self._seen
@@ -226,7 +226,10 @@ class WorkQueue:
     def _has_business(self, now: float) -> bool:
         if self.exchanging or not self.queues:
             return False
-        return self.more or now >= self.next_poll or self.ledger.oldest_end() is not None
+        return self._is_called() or now >= self.next_poll
+
+    def _is_called(self) -> bool:
+        return self.more or self.ledger.frees_slots or self.ledger.oldest_end() is not None
 
     def _sleep(self, seconds: float) -> None:
         self.idle += 1
@@ -244,9 +247,9 @@ class WorkQueue:
             wanted = self._wanted(waiting)
             if wanted:  # cleared before Redis is asked, so that a wake-up in the meantime is not lost
                 self.more = False
-        brought, messages = NOTHING, list[Message]()
+        brought, messages, wait = NOTHING, list[Message](), None
         try:
-            messages = self.exchange.pull(self.queues, wanted) if wanted else []
+            messages, wait = self._fetch(wanted, waiting)
             begun = self.task_time > SHORT or (len(messages) == 1 and waiting > 0)
             brought = self.exchange.settle(messages, begun=begun)
         except BaseException:
@@ -255,21 +258,35 @@ class WorkQueue:
         finally:
             with self.changed:
                 self.exchanging = False
-                self.ready.extend(brought.claimed)
-                self.suspected.extend(brought.suspected)
                 if wanted:
-                    self.next_poll = time.monotonic() + random.uniform(0.75, 1) * POLL
                     self.more = self.more or len(messages) == wanted
-                if len(self.ready) > calling or self.suspected or self.more or self.ledger.oldest_end():
+                    self._poll_in(wait)
+                self._take_in(brought)
+                if len(self.ready) > calling or self.suspected or self._is_called() or wait is not None:
                     self.changed.notify()
         if self.closed or self.pauses != pauses:
             self.give_back()
         elif self.ready:
             self._stir()
 
+    def _fetch(self, wanted: int, waiting: int) -> Fetched:
+        if wanted or self.ledger.frees_slots:
+            return self.exchange.pull(self.queues, wanted, idle=waiting)
+        return Fetched([])
+
+    def _take_in(self, brought: Brought) -> None:
+        """What has slots in limits comes first, since it was brought for threads that are idle."""
+        self.ready.extend(one for one in brought.claimed if not one.message.epoch)
+        self.ready.extendleft(one for one in reversed(brought.claimed) if one.message.epoch)
+        self.suspected.extend(brought.suspected)
+
+    def _poll_in(self, wait: float | None) -> None:
+        usual = random.uniform(0.75, 1) * POLL
+        self.next_poll = time.monotonic() + (usual if wait is None else min(wait, usual))
+
     def _wanted(self, waiting: int) -> int:
         """How many messages to ask Redis for; 0 when it has none or no thread would start them soon."""
-        if self.closed or not (self.more or time.monotonic() >= self.next_poll):
+        if self.closed or not (self.more or self.ledger.frees_slots or time.monotonic() >= self.next_poll):
             return 0
         return max(0, waiting + self._ahead() - len(self.ready) - len(self.suspected))
 
@@ -299,7 +316,7 @@ class WorkQueue:
         self.exchange.writer.close()
 
     def _is_astir(self) -> bool:
-        return bool(self.ready) or bool(self.suspected) or self.ledger.oldest_end() is not None
+        return any((self.ready, self.suspected, self.ledger.frees_slots)) or self.ledger.oldest_end() is not None
 
 
 def take_all(queue: deque[T]) -> list[T]:

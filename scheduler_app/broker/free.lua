@@ -1,0 +1,15 @@
+#!lua flags=allow-oom
+-- free(KEYS = {namespace}, ARGV = {id, id, ...})
+--
+-- Frees the slots of attempts that run no more.
+
+-- lanes.lua
+
+for _, key in ipairs(redis.call('smembers', namespace .. ':__used__')) do
+  for _, id in ipairs(ARGV) do
+    free(key, id)
+  end
+end
+if next(woken) then
+  redis.call('publish', namespace .. ':__wake_up__', 1)
+end

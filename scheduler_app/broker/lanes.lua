@@ -1,0 +1,134 @@
+-- Inserted at the top of the scripts that put messages somewhere, or take them.
+--
+-- A message that has neither a group nor a limit waits in its queue's plain list. Any other waits in a lane of its queue:
+-- one list for each group, and for each limited operation within it. A lane's name is "operation|group"; the operation is
+-- empty unless it is limited. The plain list counts as a lane with an empty name. What a message is about is read from
+-- the message, so a change of the limits has to move nothing: pull.lua moves what it meets in a wrong lane.
+--
+--   $queue.lane.$lane    list of ids
+--   $queue.lanes         set of the lanes that have messages
+--   $queue.ring          list of those that may have their turn, the next one first; if there is any, the plain list too
+--   __laned__            hash of how many messages wait in the lanes of each queue
+--   __limits__           hash of each operation's limits, as JSON; the empty field shows that Redis has not lost it
+--   __slots__.$key       set of the ids that count as running; $key is the limit's name, or "name|group"
+--   __used__             set of the keys that have slots in use
+--   __waiters__.$key     list of the lanes that wait for a slot, each as "queue|lane"; they are in no ring
+--   __held_up__          set of the keys that have waiters
+--   __rate__.$key        when the bucket of a rate will be full, in microseconds
+--   __until__            sorted set of the lanes held by a rate, each as "queue|lane", by the time of their next turn
+
+local namespace = KEYS[1]
+local limited, limits -- how many operations are limited, and the limits of those that were looked at
+local paused, woken = nil, {} -- woken: the lanes, as "queue|lane", whose turn has come without a message
+local FORWARD = 100 -- lanes of paused queues that one wake-up passes over
+
+local function read_limits()
+  limited, limits = redis.call('hlen', namespace .. ':__limits__') - 1, {} -- -1: Redis has lost them
+end
+read_limits()
+
+local function limits_of(operation)
+  if limited < 1 or not operation or operation == '' then
+    return nil
+  end
+  if limits[operation] == nil then
+    local text = redis.call('hget', namespace .. ':__limits__', operation)
+    limits[operation] = text and cjson.decode(text) or false
+  end
+  return limits[operation] or nil
+end
+
+local function split(name)
+  return string.match(name, '^([^|]*)|(.*)$')
+end
+
+local function lane_of(message)
+  local group = string.match(message, '"group":"([^"]*)"')
+  local operation = limited > 0 and string.match(message, '"actor_name":"([^"]*)"') or ''
+  if not limits_of(operation) then
+    operation = ''
+  end
+  if operation == '' and not group then
+    return ''
+  end
+  return operation .. '|' .. (group or '')
+end
+
+local function list_of(queue, lane)
+  local list = namespace .. ':' .. queue
+  return lane == '' and list or list .. '.lane.' .. lane
+end
+
+local function is_paused(queue)
+  if not paused then
+    paused = {}
+    for _, name in ipairs(redis.call('smembers', namespace .. ':__paused__')) do
+      paused[name] = true
+    end
+  end
+  return paused[queue]
+end
+
+-- The command says where in the ring the lane joins.
+local function join(queue, lane, command)
+  local ring = namespace .. ':' .. queue .. '.ring'
+  if redis.call('exists', ring) == 0 then
+    redis.call('rpush', ring, '')
+  end
+  redis.call(command, ring, lane)
+end
+
+-- The command says at which end of its lane the message goes in.
+local function put(queue, id, message, command)
+  local lane = lane_of(message)
+  redis.call(command, list_of(queue, lane), id)
+  if lane ~= '' then
+    redis.call('hincrby', namespace .. ':__laned__', queue, 1)
+    if redis.call('sadd', namespace .. ':' .. queue .. '.lanes', lane) == 1 then
+      join(queue, lane, 'rpush')
+    end
+  end
+end
+
+local function key_of(limit, group)
+  return limit.per == 'group' and limit.name .. '|' .. group or limit.name
+end
+
+-- A slot of the key is free: the lane that has waited longest for one comes next in its ring.
+local function wake(key)
+  local waiters = namespace .. ':__waiters__.' .. key
+  for _ = 1, FORWARD do
+    local waiter = redis.call('lpop', waiters)
+    if not waiter then
+      break
+    end
+    local queue, lane = split(waiter)
+    join(queue, lane, 'lpush')
+    woken[waiter] = true
+    if not is_paused(queue) then
+      break
+    end
+  end
+  if redis.call('exists', waiters) == 0 then
+    redis.call('srem', namespace .. ':__held_up__', key)
+  end
+end
+
+local function free(key, id)
+  local slots = namespace .. ':__slots__.' .. key
+  if redis.call('srem', slots, id) == 1 then
+    if redis.call('exists', slots) == 0 then
+      redis.call('srem', namespace .. ':__used__', key)
+    end
+    wake(key)
+  end
+end
+
+-- Frees the slots of a message that no worker has any more. Doing it twice does nothing.
+local function release(id, message)
+  local operation, group = split(lane_of(message))
+  for _, limit in ipairs(limits_of(operation) or {}) do
+    free(key_of(limit, group), id)
+  end
+end
+

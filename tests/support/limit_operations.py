@@ -1,0 +1,74 @@
+"""An operation that leaves a line when it begins and one when it ends, and the account of these lines."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from marshmallow import Schema, fields
+
+from scheduler_app.operations import Limit, current_task, operation
+
+
+class Seconds(Schema):
+    seconds = fields.Float(required=True)
+
+
+@operation("limited.work", params=Seconds, limits=[Limit(max_running=3)])
+def work(seconds: float) -> None:
+    "Takes so many seconds."
+    _leave("begin")
+    threading.Event().wait(seconds)
+    _leave("end")
+
+
+@operation("limited.free", params=Seconds)
+def free(seconds: float) -> None:
+    "The same without a limit in the code."
+    work(seconds)
+
+
+def _leave(what: str) -> None:
+    attempt = f"{current_task.task_id}.{current_task.attempt}"
+    line = f"{time.monotonic()} {what} {os.getpid()} {attempt}\n".encode()
+    file = os.open(os.environ["LIMIT_LINES"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        os.write(file, line)
+    finally:
+        os.close(file)
+
+
+class Span(NamedTuple):
+    """From when to when an attempt ran, by the machine's monotonic clock."""
+
+    begin: float
+    end: float
+
+
+def spans(lines: Path, killed: dict[int, float]) -> list[Span]:
+    """All attempts that have begun. Those of a killed process ran until then; others without an end still run."""
+    begun: dict[tuple[str, str], float] = {}
+    found = []
+    for line in lines.read_text().splitlines() if lines.exists() else []:
+        at, what, pid, attempt = line.split()
+        if what == "begin":
+            begun[pid, attempt] = float(at)
+        else:
+            found.append(Span(begun.pop((pid, attempt)), float(at)))
+    return found + [Span(begin, killed.get(int(pid), time.monotonic())) for (pid, _), begin in begun.items()]
+
+
+def most_at_once(found: list[Span]) -> int:
+    changes = sorted([(span.end, -1) for span in found] + [(span.begin, 1) for span in found])
+    most = now = 0
+    for _, change in changes:
+        now += change
+        most = max(most, now)
+    return most
+
+
+def most_begun(found: list[Span], seconds: float) -> int:
+    """In any such time."""
+    begins = sorted(span.begin for span in found)
+    return max(sum(begin <= other < begin + seconds for other in begins) for begin in begins)
