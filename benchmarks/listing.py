@@ -56,7 +56,10 @@ def read(environ: Environ, count: int, name: str, options: Options) -> Iterable[
 
 
 def load(count: int) -> None:
-    """Over ten days; one in ten failed, one in a thousand of the newest wait, all the others are done."""
+    """Over ten days; one in ten failed, one in a thousand of the newest wait, all the others are done.
+
+    Half of them are of one group, a quarter of 250 groups, and the rest of none. Each has a key.
+    """
     add_schedules()
     for hours in range(240, 0, -240 // PARTS):
         created = datetime.now(UTC) - timedelta(hours=hours)
@@ -70,6 +73,8 @@ def load(count: int) -> None:
             cause=case((N % 10 == 0, literal("00000000000") + cast(10_000 + N // 10 % CAUSES, String))),
             created_at=created,
             finished_at=created,
+            group=case((N % 2 == 0, "large"), (N % 4 == 1, literal("customer-") + cast(N % 1_000, String))),
+            unique_key=literal("calculate report-") + cast(hours * count + N, String),
         )
         label_newest(count // PARTS)
     ours.insert_tasks(count // 1000, priority=N % 10)
@@ -112,6 +117,10 @@ def requests(count: int) -> dict[str, list[str]]:
     filters += ["status=ERROR&priority=0", "status=SUCCESS&operation=http_request&priority=1"]
     labels = [f"label={some}" for some in (f"order:{count // 2}", "batch:3", "all:yes", "none:0")]
     labels += ["label=batch:3&label=half:1", "label=all:yes&status=ERROR", "label=batch:3&status=PENDING"]
+    groups = [f"group={some}" for some in ("large", "customer-1", "none", "large&status=ERROR", "large&status=PENDING")]
+    groups += ["group=customer-1&status=ERROR"]
+    in_group = ["group=large&priority=1", "group=large&label=batch:3", "group=large&status=SUCCESS&operation=none"]
+    keys = [f"unique_key={key}" for key in (f"report-{24 * count + 7}&operation=calculate", "report-0")]
     hour, day = (quote((datetime.now(UTC) - timedelta(hours=some)).isoformat(timespec="seconds")) for some in (13, 37))
     errors = ["error_type=ConnectTimeoutError", "error_type=ConnectTimeoutError&status=SUCCESS", "error_type=None"]
     ended = [f"finished_after={hour}", f"finished_after={day}&finished_before={hour}", f"finished_before={middle}"]
@@ -123,6 +132,9 @@ def requests(count: int) -> dict[str, list[str]]:
         "a page by status": [f"/tasks/?status={status}" for status in Status],
         "a page by another filter": [f"/tasks/?{some}" for some in filters],
         "a page by label": [f"/tasks/?{some}" for some in labels],
+        "a page by group": [f"/tasks/?{some}" for some in groups],
+        "a page by group and another filter": [f"/tasks/?{some}" for some in in_group],
+        "a page by a key of unique": [f"/tasks/?{some}" for some in keys],
         "a page by the type of error": [f"/tasks/?{some}" for some in errors],
         "a page by when they ended": [f"/tasks/?{some}" for some in ended],
         "one task": [f"/tasks/{count // 2}/"],
@@ -131,7 +143,17 @@ def requests(count: int) -> dict[str, list[str]]:
 
 
 def pages(count: int) -> dict[str, list[str]]:
-    searches = ["", "status:error", "operation:calculate", "operation:none", "priority:0-3 status:success", "timed+out"]
+    searches = [
+        "",
+        "group:large",
+        "group:large status:error",
+        "group:customer-1",
+        "status:error",
+        "operation:calculate",
+        "operation:none",
+        "priority:0-3 status:success",
+        "timed+out",
+    ]
     return {
         "the overview": ["/dashboard/", *(f"/dashboard/?period={period}" for period in ("day", "month"))],
         "a page of tasks": [f"/dashboard/tasks?q={quote(search, safe='+')}" for search in searches],

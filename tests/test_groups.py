@@ -209,3 +209,19 @@ def test_the_form_of_a_schedule_has_its_group_and_the_page_its_jitter(client: Fl
     assert "later." not in preview
     assert client.post(f"{path}/1/edit", data=form | {"group": ""}, headers=OURS).status_code == 303
     assert client.get("/task-schedules/1/").json["group"] is None
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite goes through the group's tasks
+def test_the_few_that_wait_are_found_behind_the_many_of_their_group(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = post(client, "a")
+    done = [post(client, "a", priority=1) for _ in range(6)]
+    with app.app_context():
+        db.session.execute(update(Task).where(Task.task_id.in_(done)).values(status="SUCCESS", finished_at=NOON))
+        db.session.commit()
+    monkeypatch.setattr(tasks, "SEARCHED", 3)
+    monkeypatch.setattr(bulk, "SEARCHED", 3)
+    assert listed(client, group="a", status="PENDING") == [waiting]
+    answer = client.post("/tasks/cancel/", json={"group": "a", "priority": 5}).json
+    assert answer == EMPTY | {"task_ids": [waiting]}

@@ -134,8 +134,8 @@ def _last_to_search(chosen: Chosen, statuses: Sequence[str]) -> int | None:
         return _end(labels.ids(given[0]), TaskLabel.task_id, chosen.cursor or 0)
     group = chosen.conditions.get("group")
     of_group = _end_of_search(Task.group == group, chosen.cursor or 0) if group else 0
-    if of_group is None:
-        return None
+    if of_group is None or (group and tasks.goes_by_group()):
+        return of_group
     ends = [_end_of_search(Task.status == status, chosen.cursor or 0) for status in statuses]
     of_status = min((end for end in ends if end is not None), default=None)
     return None if of_status is None else max(of_group, of_status)

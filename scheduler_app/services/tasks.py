@@ -193,13 +193,19 @@ def last_to_search(filters: dict[str, Any], cursor: int | None) -> int | None:
         return _last(labels.ids(filters["label"][0]), TaskLabel.task_id, cursor)
     every, statuses = select(Task.task_id), filters.get("status", ())
     found = [every.where(Task.group == filters["group"])] if "group" in filters else []
-    found += [every.where(Task.status == statuses[0])] if len(statuses) == 1 else []
+    if len(statuses) == 1 and not (found and goes_by_group()):
+        found.append(every.where(Task.status == statuses[0]))
     lasts = []
     for query in found or [every]:
         if (last := _last(query, Task.task_id, cursor)) is None:
             return None
         lasts.append(last)
     return min(lasts)
+
+
+def goes_by_group() -> bool:
+    """Whether the index of the group is taken although one of the others finds fewer: SQLite does not know how many."""
+    return db.engine.dialect.name == "sqlite"
 
 
 def _last(query: Select[Any], task_id: Any, cursor: int | None) -> int | None:
