@@ -2,8 +2,10 @@
 FROM python:3.13-slim AS build
 WORKDIR /app
 RUN python -m venv /venv
-COPY requirements.lock .
-RUN /venv/bin/pip install --no-cache-dir --require-hashes --requirement requirements.lock
+# With requirements-otel.lock it can send traces.
+ARG REQUIREMENTS=requirements.lock
+COPY requirements.lock requirements-otel.lock ./
+RUN /venv/bin/pip install --no-cache-dir --require-hashes --requirement "$REQUIREMENTS"
 COPY . .
 # Readable for the user below, whatever the umask of the clone; compiled, because that user writes nothing.
 RUN chmod -R a+rX . && python -m compileall -q .

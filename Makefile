@@ -11,13 +11,16 @@ export PATH := $(CURDIR)/$(VENV):$(PATH)
 # The lock files name all that is needed; pip does not look for more.
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 
-.PHONY: help run test lint hooks bench lock clean
+.PHONY: help run otel test lint hooks bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
 
 run: .venv/installed ## start everything in this terminal; Ctrl-C stops it
 	@exec $(VENV)/python -m scheduler_app.standalone
+
+otel: .venv/installed ## install what traces need, see docs/operating.md
+	@$(PIP) -r requirements-otel.lock
 
 test: .venv/installed-dev ## run the tests; ARGS="-k name" goes to pytest
 	@$(VENV)/python -m pytest $(ARGS)
@@ -32,7 +35,7 @@ bench: .venv/installed-dev .venv-bench/installed ## run the benchmarks; ARGS="--
 	@$(VENV)/python -m benchmarks $(ARGS)
 
 lock: .venv/installed-dev ## pin again, with hashes, what the requirements bring in
-	@for name in requirements requirements-dev requirements-bench; do \
+	@for name in requirements requirements-otel requirements-dev requirements-bench; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 			--custom-compile-command "make lock" --output-file $$name.lock $$name.txt || exit; done
 

@@ -15,7 +15,7 @@ from flask import Flask
 from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from scheduler_app import create_app, database, logs
+from scheduler_app import create_app, database, logs, tracing
 from scheduler_app.config import Settings
 from scheduler_app.database import failures
 from scheduler_app.extensions import broker
@@ -42,6 +42,7 @@ def main() -> None:
     settings = Settings.load()
     logs.configure(settings.log_level, settings.log_format, process="scheduler")
     app = create_app(settings)
+    tracing.configure(settings, process="scheduler")
     alerts.check(settings)
     scheduler = BlockingScheduler(timezone=UTC)
     all_duties = duties(settings.scan_interval)
@@ -62,6 +63,7 @@ def main() -> None:
     scheduler.start()
     with app.app_context(), suppress(SQLAlchemyError):
         schedulers.leave()
+    tracing.flush()
 
 
 def fire(now: datetime) -> int:

@@ -7,7 +7,7 @@ import asyncio
 import socket
 import sys
 
-from scheduler_app import create_app, logs, server
+from scheduler_app import create_app, logs, server, tracing
 from scheduler_app.api import MAX_BODY
 from scheduler_app.config import Settings, SettingsError, environment
 from scheduler_app.supervisor import Service, StartError, Supervisor
@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> int:
             return share(listening)
     logs.announce(server.READY, logger="wsgi")
     server.serve(app, listening, max_body=MAX_BODY)
+    tracing.flush()
     return 0
 
 
@@ -54,6 +55,7 @@ try:
     settings = Settings.load()
     logs.configure(settings.log_level, settings.log_format, process="web")
     app = create_app(settings)
+    tracing.configure(settings, process="web")
 except SettingsError as error:
     print(error, file=sys.stderr)
     sys.exit(APP_LOAD_ERROR)

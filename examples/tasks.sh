@@ -29,8 +29,8 @@ printf '%s\n' "$later"
 echo '# Read the first one, as soon as it has finished.'
 call "$url/tasks/$(id_of "$sum")/?wait=30"
 
-echo '# Post one and wait for its result, in one call.'
-call "$url/tasks/?wait=30" -d '{"operation": "6*7"}'
+echo '# Post one and wait for its result, in one call. It belongs to the trace that traceparent names.'
+call "$url/tasks/?wait=30" -H 'traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01' -d '{"operation": "6*7"}'
 
 echo '# What the latest attempt of it has logged: nothing, for a sum. With ?follow=true the lines come as text.'
 call "$url/tasks/$(id_of "$sum")/logs/"

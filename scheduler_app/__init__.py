@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Flask
 
-from scheduler_app import database, operations, outgoing
+from scheduler_app import database, operations, outgoing, tracing
 from scheduler_app.access import register_access
 from scheduler_app.api import register_api
 from scheduler_app.broker import PriorityBroker, WorkerBroker
@@ -50,7 +50,7 @@ def create_app(settings: Settings, *, worker: bool = False) -> Flask:
         app.extensions["backbeat.clock"] = database.DatabaseClock(db.engines[database.DIRECT])
     app.extensions["backbeat.backlog"] = Backlog(app, most=settings.max_waiting)
     app.extensions["backbeat.ends"] = Ends(app)
-    outgoing.configure(settings, check=worker)
+    outgoing.configure(settings, check=worker, trace=tracing.current)
     operations.load(settings.operations)
     register_api(app)
     register_dashboard(app)

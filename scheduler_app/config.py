@@ -251,6 +251,14 @@ class Settings:
         secret=True,
     )
 
+    otlp_endpoint: str = _setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        _http_url,
+        "where all processes send their spans, by OTLP over HTTP; needs `requirements-otel.txt`; when empty, there are "
+        "no spans",
+    )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Raises SettingsError for the first variable whose value is not allowed."""

@@ -1,7 +1,7 @@
 """The log of every process: one line for each event, on standard error. No value of a row gets into it.
 
-A line that is written while an attempt runs, also by the operation itself, names task, operation and attempt.
-Others may do so by `extra={"task_id": …}`.
+A line that is written while an attempt runs, also by the operation itself, names task, operation, attempt and trace.
+Others may do so by `extra={"task_id": …}`. A line that is written while a request is served names the request's trace.
 """
 
 import json
@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from scheduler_app import tracing
 from scheduler_app.database import failures
 from scheduler_app.operations import running_task
 
 CHATTY = ("alembic", "apscheduler")  # at INFO they log every step
 OF_A_TASK = ("task_id", "operation", "attempt")
+TRACE = "trace_id"
 ESCAPED = str.maketrans({"\n": "\\n", "\r": "\\r"})
 
 
@@ -40,6 +42,7 @@ class Line(logging.Formatter):
             "logger": record.name,
             "message": _without_values(record.getMessage(), record),
             **_of_task(record),
+            **_of_trace(record),
         }
         lines = [self.formatException(record.exc_info)] if record.exc_info and record.exc_info[0] else []
         lines += [self.formatStack(record.stack_info)] if record.stack_info else []
@@ -51,7 +54,7 @@ class TextLine(Line):
 
     def format(self, record: logging.LogRecord) -> str:
         found, traceback = self.parts(record)
-        about = ", ".join(f"{name} {found[name]}" for name in (*OF_A_TASK, "worker") if name in found)
+        about = ", ".join(f"{name} {found[name]}" for name in (*OF_A_TASK, TRACE, "worker") if name in found)
         message = found["message"].translate(ESCAPED) + (f" ({about})" if about else "")
         line = f"{found['time']} {record.levelname} {found['process']} {found['logger']}: {message}"
         return f"{line}\n{traceback}" if traceback else line
@@ -92,6 +95,11 @@ def _of_task(record: logging.LogRecord) -> dict[str, Any]:
     if said or not (task := running_task.get(None)):
         return said
     return {name: getattr(task, name) for name in OF_A_TASK}
+
+
+def _of_trace(record: logging.LogRecord) -> dict[str, str]:
+    found = getattr(record, TRACE, None) or tracing.current_id()
+    return {TRACE: found} if found else {}
 
 
 def _without_values(text: str, record: logging.LogRecord) -> str:

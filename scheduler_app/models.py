@@ -91,6 +91,7 @@ class Task(Base):
     unique_key: Mapped[str | None] = mapped_column(String(265))  # operation and key, while it keeps others out
     labels: Mapped[dict[str, str] | None] = mapped_column(Json)  # by which it is found, see TaskLabel
     group: Mapped[str | None] = mapped_column(String(64))  # whose turn it is, see broker/lanes.lua; null: of none
+    trace: Mapped[dict[str, str] | None] = mapped_column(Json)  # in which it was posted, see tracing/contexts.py
     started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # of the latest attempt
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 

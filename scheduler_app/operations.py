@@ -74,6 +74,13 @@ class CurrentTask(Protocol):
     def cancelled(self) -> bool:
         """Whether the task is to stop. For loops that check this themselves, so that they are not interrupted."""
 
+    @property
+    def trace(self) -> dict[str, str]:
+        """Headers that pass its trace on to what it calls: `traceparent`, perhaps `tracestate`; none without a trace.
+
+        `http_request` and `scheduler_app.outgoing` send them by themselves.
+        """
+
     def check_cancelled(self) -> None:
         """Raises Cancelled when the task is to stop. Code that never asks is interrupted soon after."""
 

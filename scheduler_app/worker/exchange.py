@@ -22,6 +22,7 @@ from scheduler_app.database import DatabaseClock, failures
 from scheduler_app.extensions import db
 from scheduler_app.models import WAITING
 from scheduler_app.services import attempts, dispatch
+from scheduler_app.tracing.contexts import trace_id
 from scheduler_app.worker.ledger import Claimed, Ended, Ledger
 from scheduler_app.worker.patience import GaveUp, Patience
 from scheduler_app.worker.status_writer import Settled, StatusWriter, Success
@@ -245,4 +246,5 @@ def _tell_late(ended: Sequence[Ended], settled: Settled) -> None:
             if one.attempt[:2] not in settled.succeeded:
                 task_id, _, number, _, operation, *_ = one.attempt
                 about = {"task_id": task_id, "operation": operation, "attempt": number}
+                about |= {"trace_id": trace_id(one.attempt.trace)}
                 log.warning("task %d: attempt %d came too late, dropped", task_id, number, extra=about)

@@ -8,6 +8,7 @@ from typing import Any
 
 from scheduler_app.operations import Cancelled, running_task
 from scheduler_app.services.attempts import Attempt
+from scheduler_app.tracing.contexts import passed_on
 from scheduler_app.worker import attempt_log
 from scheduler_app.worker.attempt_log import AttemptLog
 from scheduler_app.worker.interrupts import InterruptibleCall
@@ -31,6 +32,10 @@ class RunningTask:
         self.attempt_log: AttemptLog | None = None  # once it has logged something
         self.call = InterruptibleCall()  # of the operation
         self.unsaved: dict[str, Any] | None = None  # progress that is not in the database yet
+
+    @property
+    def trace(self) -> dict[str, str]:
+        return passed_on(self.record.trace)
 
     def began_at(self, clock: Callable[[], datetime]) -> datetime:
         now = clock()  # which may take its time

@@ -73,6 +73,7 @@ ANSWERS: dict[str, Callable[[Handler, str], None]] = {
     "gzip": lambda request, _: request.send(gzip.compress(b"hello"), Content_Encoding="gzip"),
     "echo": echo,
     "broken": break_off,
+    "v1": lambda request, _: request.send(b"", Content_Type="application/x-protobuf"),  # as a collector of traces
     "headers": lambda request, count: request.send(b"", **{f"X_{n}": "v" * 1_000 for n in range(int(count))}),
 }
 
