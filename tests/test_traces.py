@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect
 
 from scheduler_app import logs
+from scheduler_app.extensions import db
+from scheduler_app.services import tasks
 from scheduler_app.tracing import contexts
 from tests.support import trial_operations  # noqa: F401 (registers them)
 from tests.support.browser import Watch
@@ -258,6 +261,16 @@ def test_without_a_collector_no_exporter_is_loaded(tmp_path: Path) -> None:
     code = "import sys, wsgi, actors.worker; print('scheduler_app.tracing.spans' in sys.modules)"
     ended = start_code(code, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="")
     assert ended.stdout == "False\n", ended.stderr
+
+
+@pytest.mark.usefixtures("context")
+def test_what_a_task_creates_can_be_given_the_trace_of_another(client: FlaskClient) -> None:
+    """As the delivery of a callback, which is created wherever its task ends."""
+    request = {"operation": "calculate", "params": {"expression": "4+7"}, "priority": 5, "max_retries": 0}
+    traces = {"traceparent": TRACEPARENT}, None
+    created = tasks.create([request | {"trace": trace} for trace in traces], now=datetime.now(UTC))
+    db.session.commit()
+    assert [client.get(f"/tasks/{task.task_id}/").json["trace_id"] for task in created] == [TRACE, None]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -93,7 +93,7 @@ def create(requests: Sequence[dict[str, Any]], *, now: datetime) -> list[NewTask
 
 def _insert(requests: Sequence[dict[str, Any]], now: datetime, execute: Callable[..., Any]) -> list[NewTask]:
     new = {"created_at": now, "created_by": callers.name(), "trace": tracing.current() or None}
-    rows = [request | new | {"run_at": max(request.get("run_at") or now, now)} for request in requests]
+    rows = [new | request | {"run_at": max(request.get("run_at") or now, now)} for request in requests]
     rows = [_expiring(row) if row.get("expires_in") else row for row in rows]
     columns = ("params", *COPIED, *(name for name in RARE if any(row.get(name) is not None for row in rows)))
     values = ((place, *(_given(row, name) for name in columns)) for place, row in enumerate(rows))
