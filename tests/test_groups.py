@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from playwright.sync_api import Page
 from sqlalchemy import update
 
 from scheduler_app.dashboard.texts import duration
@@ -14,6 +15,7 @@ from scheduler_app.models import Task
 from scheduler_app.services import bulk, callers, tasks
 from scheduler_app.services.callers import Caller
 from scheduler_app.services.firing import fire_due
+from tests.support.browser import Watch, inaccessible
 from tests.support.pages import OURS
 from tests.support.tasks import get
 
@@ -225,3 +227,25 @@ def test_the_few_that_wait_are_found_behind_the_many_of_their_group(
     assert listed(client, group="a", status="PENDING") == [waiting]
     answer = client.post("/tasks/cancel/", json={"group": "a", "priority": 5}).json
     assert answer == EMPTY | {"task_ids": [waiting]}
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # one kind is enough here
+def test_everybody_can_use_the_pages_that_show_groups_and_keys(
+    client: FlaskClient, site: str, page: Page, watch: Watch
+) -> None:
+    post(client, "customer 17", run_at=LATER, labels={"order": "17"}, unique={"key": "report 17"})
+    schedule = {"operation": "4+7", "every_x_hours": 1, "jitter": 60, "group": "customer 17", "labels": {"order": "17"}}
+    assert client.post("/task-schedules/", json=schedule).status_code == 201
+    for path in ("operations/calculate", "tasks/1", "tasks?q=group:%22customer+17%22", "schedules/1"):
+        page.goto(f"{site}/dashboard/{path}")
+        assert inaccessible(page) == ""
+    page.goto(f"{site}/dashboard/operations/calculate")
+    page.get_by_label("expression").fill("5+8")
+    page.get_by_label("group").fill("customer 18")
+    page.get_by_label("key").fill("report 18")
+    page.get_by_role("button", name="Run calculate").click()
+    page.get_by_role("link", name="customer 18").click()
+    page.get_by_role("link", name="2", exact=True).click()
+    page.get_by_role("link", name="report 18").click()
+    assert page.get_by_label("Find tasks").input_value() == 'operation:calculate unique:"report 18"'
+    assert page.get_by_role("link", name="2", exact=True).is_visible()
