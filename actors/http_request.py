@@ -3,19 +3,25 @@
 import re
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from json import dumps
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
-from urllib3.exceptions import LocationParseError
-from urllib3.util import parse_url
-from werkzeug.http import parse_date
 
 from scheduler_app.operations import PermanentError, RetryLater, operation, running_task
-from scheduler_app.outgoing import MAX_CONTENT, NAME, Answer, Refused, Request, references, send
+from scheduler_app.outgoing import (
+    MAX_CONTENT,
+    MAX_URL,
+    NAME,
+    Answer,
+    Refused,
+    Request,
+    check_secret_name,
+    check_url,
+    references,
+    send,
+)
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MAX_SENT_HEADERS = 50
@@ -27,20 +33,6 @@ _HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}"
 _HEADER_VALUE = r"[\t\x20-\x7e\xa0-\xff]{0,8192}"
 _FRAMING = {"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"}
 _OURS = ("backbeat-", "webhook-")  # prefixes of headers by which receivers recognise our calls
-
-
-def _check_url(text: str) -> None:
-    if not re.fullmatch(r"https?://[\x21-\x7e]+", text, re.IGNORECASE):
-        raise ValidationError("Not a URL of http:// or https://, all else than printable ASCII percent-encoded.")
-    try:
-        url = parse_url(text)
-        host = (url.host or "").encode("idna")
-    except (LocationParseError, UnicodeError):
-        host = b""
-    if not host:
-        raise ValidationError("Not a valid URL.")
-    if url.auth:
-        raise ValidationError("User and password belong into the Authorization header.")
 
 
 def _check_headers(headers: dict[str, str]) -> None:
@@ -68,11 +60,6 @@ def _check_size(body: str) -> None:
         raise ValidationError(f"Longer than {MAX_CONTENT} bytes.")
 
 
-def _check_secret_name(text: str) -> None:
-    if not re.fullmatch(NAME, text):
-        raise ValidationError("Not a name of a secret: 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-'.")
-
-
 class HttpRequestParams(Schema):
     method = fields.String(
         load_default="GET",
@@ -81,7 +68,7 @@ class HttpRequestParams(Schema):
     )
     url = fields.String(
         required=True,
-        validate=[validate.Length(max=2_048), _check_url],
+        validate=[validate.Length(max=MAX_URL), check_url],
         metadata={"description": "http or https, without user and password.", "example": "https://example.com/hook"},
     )
     headers = fields.Dict(
@@ -117,7 +104,7 @@ class HttpRequestParams(Schema):
         },
     )
     sign_with = fields.String(
-        validate=_check_secret_name,
+        validate=check_secret_name,
         metadata={
             "description": "The name of the secret that signs the call as Standard Webhooks say.",
             "example": "SHOP_SIGNING_KEY",
@@ -191,18 +178,7 @@ def _unexpected(answer: Answer) -> Exception:
     message = f"The answer was {answer.status}: {answer.body[:200].strip() or '(no body)'}"
     if answer.status not in RETRIED:
         return PermanentError(message)
-    return UnexpectedStatus(message, seconds=_retry_after(answer.headers))
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds; 0 when the answer does not say, or says what cannot be read."""
-    text = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
-    until = parse_date(text)
-    # Both by the server's clock, if it tells its time.
-    since = parse_date(headers.get("date")) or datetime.now(UTC)
-    return max((until - since).total_seconds(), 0.0) if until else 0.0
+    return UnexpectedStatus(message, seconds=answer.retry_after)
 
 
 def _defaults(*, is_json: bool) -> dict[str, str]:

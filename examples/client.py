@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     priority: int  # 0 is the most urgent, 9 the least
     run_at: datetime | str  # with a zone
     max_retries: int
+    callback: dict[str, Any]  # url, on, sign_with: what is told when it ends
 
 
 class NewTask(Options, total=False):

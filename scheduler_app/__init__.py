@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Flask
 
-from scheduler_app import database, operations, outgoing, tracing
+from scheduler_app import callback, database, operations, outgoing, tracing
 from scheduler_app.access import register_access
 from scheduler_app.api import register_api
 from scheduler_app.broker import PriorityBroker, WorkerBroker
@@ -14,6 +14,7 @@ from scheduler_app.command_line import keys_cli, schedules_cli
 from scheduler_app.config import Settings
 from scheduler_app.dashboard import register_dashboard
 from scheduler_app.extensions import db, migrate
+from scheduler_app.schemas.tasks import TaskOut
 from scheduler_app.services import limits, pauses
 from scheduler_app.services.backlog import Backlog
 from scheduler_app.services.ends import Ends
@@ -50,8 +51,9 @@ def create_app(settings: Settings, *, worker: bool = False) -> Flask:
         app.extensions["backbeat.clock"] = database.DatabaseClock(db.engines[database.DIRECT])
     app.extensions["backbeat.backlog"] = Backlog(app, most=settings.max_waiting)
     app.extensions["backbeat.ends"] = Ends(app)
+    app.extensions["backbeat.shown"] = TaskOut().dump  # what a delivery says, see services/callbacks.py
     outgoing.configure(settings, check=worker, trace=tracing.current)
-    operations.load(settings.operations)
+    operations.load((callback.__name__, *settings.operations))
     register_api(app)
     register_dashboard(app)
     register_access(app)

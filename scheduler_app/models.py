@@ -92,6 +92,7 @@ class Task(Base):
     labels: Mapped[dict[str, str] | None] = mapped_column(Json)  # by which it is found, see TaskLabel
     group: Mapped[str | None] = mapped_column(String(64))  # whose turn it is, see broker/lanes.lua; null: of none
     trace: Mapped[dict[str, str] | None] = mapped_column(Json)  # in which it was posted, see tracing/contexts.py
+    callback: Mapped[dict[str, Any] | None] = mapped_column(Json)  # {url, on, sign_with?}, see services/callbacks.py
     started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # of the latest attempt
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
@@ -274,6 +275,7 @@ class TaskSchedule(Base):
     retry: Mapped[dict[str, float] | None] = mapped_column(Json)  # as Task's
     labels: Mapped[dict[str, str] | None] = mapped_column(Json)  # of its tasks
     group: Mapped[str | None] = mapped_column(String(64))  # of its tasks
+    callback: Mapped[dict[str, Any] | None] = mapped_column(Json)  # of its tasks
     expires_in: Mapped[int | None] = mapped_column(Integer)  # seconds from when a task is due until it expires
     every_x_days: Mapped[int | None] = mapped_column(Integer)
     every_x_hours: Mapped[int | None] = mapped_column(Integer)

@@ -155,6 +155,7 @@ class Operation:
     description: str  # the function's whole docstring
     logs: str = "all"  # what of its attempts' logs is kept, one of LOGS
     limits: tuple[Limit, ...] = ()  # as the code gives them; see services/limits.py for those that count
+    internal: bool = False  # Backbeat makes such tasks itself, and nobody can post one
 
     @property
     def max_retries(self) -> int:
@@ -192,11 +193,13 @@ def operation(
     takes_secrets: bool = False,
     logs: str = "all",
     limits: Iterable[Limit] = (),
+    internal: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a function an operation. Its docstring is the description; the first line is the summary.
 
     max_retries=3 is short for retry=Retry(max_retries=3). logs="failures" keeps what an attempt logs only when it
     fails, and "off" never. limits=[Limit(max_running=10, per="group")] can be changed at runtime.
+    internal=True is for operations of the application itself.
 
     Raises ValueError for a name that is taken or not of the form `[a-z][a-z0-9_.]*`, for limits out of range, and for
     a function whose parameters do not fit the schema.
@@ -222,7 +225,7 @@ def operation(
             raise ValueError(f"operation {name!r} is already defined in {known.function.__module__}")
         description = inspect.cleandoc(function.__doc__ or "")
         _operations[name] = Operation(
-            name, function, params, retry, time_limit, takes_secrets, description, logs, named
+            name, function, params, retry, time_limit, takes_secrets, description, logs, named, internal
         )
         return function
 
@@ -272,6 +275,11 @@ def registered() -> list[Operation]:
     return sorted(_operations.values(), key=lambda operation: operation.name)
 
 
+def offered() -> list[Operation]:
+    """Those that can be posted."""
+    return [operation for operation in registered() if not operation.internal]
+
+
 def lookup(name: str) -> Operation | None:
     return _operations.get(name)
 
@@ -301,10 +309,13 @@ def check(text: str, params: dict[str, Any] | None) -> None:
 def _known(name: str) -> Operation:
     known = _operations.get(name)
     if known is None:
-        close = meant(name, _operations)
+        names = [one.name for one in offered()]
+        close = meant(name, names)
         hint = f"did you mean {close}? " if close else ""
-        message = f"Unknown; {hint}Known are {', '.join(sorted(_operations))}, or an expression such as 4+7."
+        message = f"Unknown; {hint}Known are {', '.join(names)}, or an expression such as 4+7."
         raise ValidationError({"operation": [message]})
+    if known.internal:
+        raise ValidationError({"operation": [f"Nobody can post {name}: Backbeat makes such tasks itself."]})
     return known
 
 

@@ -257,9 +257,9 @@ def test_a_page_that_waits_for_its_worker_sees_it_come(
     sign_in(page, site, new_key(app, "ops", Scope.WRITE))
     page.goto(f"{site}{HTTP_REQUEST}")
     expect(page.get_by_text("No living worker knows it")).to_be_visible()
-    page.get_by_role("textbox", name="url").fill("http://127.0.0.1/half")
+    page.locator("[name='params.url']").fill("http://127.0.0.1/half")
     page.set_viewport_size({"width": 390, "height": 900})
     assert inaccessible(page) == ""
     worker()
     expect(page.get_by_text("1 worker knows it.")).to_be_visible(timeout=20_000)
-    expect(page.get_by_role("textbox", name="url")).to_have_value("http://127.0.0.1/half")
+    expect(page.locator("[name='params.url']")).to_have_value("http://127.0.0.1/half")

@@ -169,8 +169,16 @@ def test_monitoring_sh_shows_workers_queues_and_figures(
 
 def test_operations_sh_shows_operations_and_specification(answers: Callable[..., list[Any]]) -> None:
     operations, specification = answers("operations.sh")
-    assert [operation["name"] for operation in operations] == ["calculate", "http_request", "shop.invoices"]
+    names = [operation["name"] for operation in operations]
+    assert names == ["calculate", "callback", "http_request", "shop.invoices"]
     assert specification["openapi"] == "3.1.0"
+
+
+def test_callback_sh_is_told_of_the_end(answers: Callable[..., list[Any]], backbeat: System) -> None:
+    posted, told, [delivery] = answers("callback.sh")
+    assert (told["task_id"], told["status"], told["result"]) == (posted["task_id"], "SUCCESS", posted["result"])
+    assert delivery["labels"] == {"task": str(posted["task_id"])}
+    assert backbeat.finished(delivery["task_id"])["status"] == "SUCCESS"
 
 
 def test_keys_sh_makes_a_key_rotates_and_revokes_it(answers: Callable[..., list[Any]]) -> None:

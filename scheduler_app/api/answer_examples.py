@@ -27,6 +27,7 @@ PENDING: Example = {
     "created_by": "shop",
     "labels": {"order": "17"},
     "group": "customer-17",
+    "callback": None,
     "unique": None,
     "trace_id": None,
     "started_at": None,
@@ -48,14 +49,24 @@ CANCELLED = PENDING | {"status": "CANCELLED", "finished_at": "2030-07-01T04:31:0
 LATER = PENDING | {"priority": 0, "run_at": "2030-07-01T12:00:00Z"}
 LISTED = SUCCESS | {"truncated": False, "failure_count": 0}
 LISTED_PENDING = PENDING | {"truncated": False, "failure_count": 0}
-DETAIL = SUCCESS | {"failures": [], "failure_count": 0, "waiting_for": None}
+DETAIL = SUCCESS | {"failures": [], "failure_count": 0, "waiting_for": None, "delivery": None}
+TOLD = DETAIL | {
+    "callback": {
+        "url": "https://shop.example.com/hooks/tasks",
+        "on": ["SUCCESS", "ERROR"],
+        "sign_with": "SHOP_SIGNING_KEY",
+    },
+    "delivery": {"task_id": 18, "status": "SUCCESS"},
+}
 WAITING_DETAIL = PENDING | {
     "failures": [],
     "failure_count": 0,
+    "delivery": None,
     "waiting_for": {"reason": "turn", "priority": 5, "ahead": 3, "more_urgent": 0},
 }
 DETAILS = {
     "success": {"summary": "a task that has succeeded", "value": DETAIL},
+    "told": {"summary": "a task whose end was told elsewhere", "value": TOLD},
     "waiting": {"summary": "a task that waits for its turn", "value": WAITING_DETAIL},
 }
 BATCH = {
@@ -118,6 +129,7 @@ SCHEDULE: Example = {
     "expires_in": None,
     "labels": {},
     "group": None,
+    "callback": None,
     "every_x_days": None,
     "every_x_hours": 1,
     "every_x_minutes": None,

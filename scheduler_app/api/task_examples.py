@@ -4,7 +4,7 @@ from typing import Any
 
 from apispec import BasePlugin
 
-from scheduler_app.operations import Operation, registered
+from scheduler_app.operations import Operation, offered
 from scheduler_app.schemas.operations import json_schema
 
 Examples = dict[str, dict[str, Any]]
@@ -28,7 +28,7 @@ class TaskExamples(BasePlugin):
 
 def task_examples(port: int) -> Examples:
     """The examples by name. Swagger shows the first one."""
-    others = [operation for operation in registered() if operation.name not in ("calculate", "http_request")]
+    others = [operation for operation in offered() if operation.name not in ("calculate", "http_request")]
     return {
         "calculate": _example("an arithmetic expression", operation="4+7"),
         "later": _example("a task for later", operation="4+7", run_at="2040-01-01T00:00:00Z", priority=9),

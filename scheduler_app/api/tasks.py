@@ -15,6 +15,7 @@ from scheduler_app.api.body import Blueprint, read_json
 from scheduler_app.api.idempotency import PARAMETER, MakeOnce, idempotent
 from scheduler_app.api.pages import next_page
 from scheduler_app.api.wait import HEADER, WaitQuery, then_wait, wait
+from scheduler_app.callback import CALLBACK
 from scheduler_app.database import clock
 from scheduler_app.errors import Invalid
 from scheduler_app.schemas.tasks import (
@@ -27,7 +28,7 @@ from scheduler_app.schemas.tasks import (
     TaskQuery,
     TaskRequest,
 )
-from scheduler_app.services import callers, control, listing, tasks, waiting
+from scheduler_app.services import callbacks, callers, control, listing, tasks, waiting
 from scheduler_app.services.unique import Refusal
 
 MAX_BATCH = 1_000
@@ -132,13 +133,14 @@ def get_task(query: dict[str, int], task_id: int) -> tuple[Any, dict[str, str]]:
     """Read a task
 
     `failures` lists the latest failed attempts, at most 20. `waiting_for` says why a waiting task does not run yet.
+    `delivery` is the task that tells its `callback` of the end.
     """
     headers = wait(task_id, query["wait"])
     task = tasks.get(task_id)
     failures, failure_count = listing.failures(task_id)
     waiting_for = waiting.reason(task, now=clock())
     detail = {"failures": failures, "failure_count": failure_count, "waiting_for": waiting_for}
-    return detail | vars(task), headers
+    return detail | {"delivery": callbacks.latest(task)} | vars(task), headers
 
 
 @blp.route("/<id:task_id>/", methods=["DELETE"])
@@ -240,4 +242,6 @@ def _load_batch(items: Any) -> tuple[dict[int, dict[str, Any]], list[dict[str, A
 def _reached(task: dict[str, Any]) -> dict[str, Any]:
     if message := callers.wrong_reach(task["operation"]):
         raise ValidationError({"operation": [message]})
+    if task.get("callback") and (message := callers.wrong_reach(CALLBACK)):
+        raise ValidationError({"callback": [message]})
     return task

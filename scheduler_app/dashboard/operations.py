@@ -25,7 +25,7 @@ from scheduler_app.services.shared import shared
 from scheduler_app.services.statistics import Period
 
 # Of a task, beside its parameters.
-OPTIONS = ("priority", "run_at", "expires_in", "max_retries", "group", "labels", "unique", "retry")
+OPTIONS = ("priority", "run_at", "expires_in", "max_retries", "group", "labels", "callback", "unique", "retry")
 ASKED = TaskRequest(only=(*OPTIONS[:-1], "retry.min_seconds", "retry.max_seconds", "retry.factor"))
 HOW = {  # by how the post was met
     None: "is posted.",
@@ -171,7 +171,7 @@ def _from_task(name: str) -> tuple[dict[str, Any], list[str]]:
     left_out: list[str] = []
     params = _without_secrets(task.params, "", left_out)
     values = {"params": params, "priority": task.priority, "max_retries": task.max_retries}
-    others = {"retry": task.retry, "labels": task.labels, "group": task.group}
+    others = {"retry": task.retry, "labels": task.labels, "group": task.group, "callback": task.callback}
     return values | {name: value for name, value in others.items() if value}, left_out
 
 

@@ -50,6 +50,9 @@ def of(schedule: TaskSchedule) -> Typed:
     typed["expires_in"], typed["overlap_max"] = _text(schedule.expires_in), _text(schedule.overlap_max)
     typed["jitter"] = _text(schedule.jitter or None)
     typed["group"] = _text(schedule.group)
+    for name in ("url", "sign_with"):
+        typed[f"callback.{name}"] = _text((schedule.callback or {}).get(name))
+    typed.setlist("callback.on", (schedule.callback or {}).get("on", []))
     typed["labels"] = "\n".join(map(":".join, (schedule.labels or {}).items()))
     for name, value in (schedule.retry or USUAL_PAUSES).items():
         typed[f"retry.{name}"] = f"{value:g}"
@@ -122,6 +125,7 @@ def body(typed: Typed, schedule: TaskSchedule | None) -> tuple[dict[str, Any], E
         "expires_in": _whole(typed, "expires_in"),
         "labels": _labels(typed),
         "group": typed.get("group", "").strip() or None,
+        "callback": _callback(typed),
         "pause_on_failure": "pause_on_failure" in typed,
         "retry": {name: value for key, name in PAUSES.items() if (value := _number(typed, key)) is not None} or None,
     }
@@ -156,10 +160,10 @@ def merged(found: Errors, own: Errors) -> Errors:
 def shown(errors: Errors) -> dict[str, list[str]]:
     """By the names of the form, each message once."""
     by_name: dict[str, list[str]] = {}
-    pauses = errors.get("retry")
     if isinstance(labels := errors.get("labels"), dict):
         errors = errors | {"labels": [f"{name}: {said}" for name, all_said in labels.items() for said in all_said]}
-    inner = {f"retry.{name}": at for name, at in pauses.items()} if isinstance(pauses, dict) else {}
+    groups = {group: at for group in ("retry", "callback") if isinstance(at := errors.get(group), dict)}
+    inner = {f"{group}.{name}": at for group, below in groups.items() for name, at in below.items()}
     for name, at in (errors | inner).items():
         for message in at if isinstance(at, list) and name != "params" else []:
             said = by_name.setdefault(NAMES.get(name, name), [])
@@ -177,6 +181,13 @@ def _labels(typed: Typed) -> dict[str, str] | None:
     lines = typed.get("labels", "")[:4_000].splitlines()
     parts = [line.partition(":") for line in lines if line.strip()]
     return {name.strip(): value.strip() for name, _, value in parts} or None
+
+
+def _callback(typed: Typed) -> dict[str, Any] | None:
+    """Without a chosen status it is told of all."""
+    texts = {name: typed.get(f"callback.{name}", "").strip() for name in ("url", "sign_with")}
+    given: dict[str, Any] = {name: text for name, text in texts.items() if text}
+    return given | ({"on": on} if (on := typed.getlist("callback.on")) else {}) if given else None
 
 
 def _number(typed: Typed, name: str) -> float | str | None:

@@ -21,6 +21,7 @@ from scheduler_app.errors import Invalid
 from scheduler_app.models import CatchUp, Overlap, TaskSchedule
 from scheduler_app.operations import USUAL
 from scheduler_app.rrule import WEEKDAYS
+from scheduler_app.schemas.callbacks import ENDS
 from scheduler_app.schemas.task_schedules import RuleRequest, TaskScheduleChange, TaskScheduleRequest
 from scheduler_app.services import callers, occurrences, task_schedules
 from scheduler_app.services.occurrences import Time
@@ -48,6 +49,7 @@ CHOICES = {
     "weekdays": dict(zip(WEEKDAYS, rule_words.WEEKDAYS, strict=True)),
     "months": dict(enumerate(rule_words.MONTHS, 1)),
     "priorities": PRIORITIES,
+    "ends": {status: status.capitalize() for status in ENDS},
 }
 
 
@@ -197,4 +199,4 @@ def _offset(local: datetime) -> str:
 
 def _reached() -> list[str]:
     """The operations that the caller may schedule."""
-    return [one.name for one in operations.registered() if not callers.wrong_reach(one.name)]
+    return [one.name for one in operations.offered() if not callers.wrong_reach(one.name)]

@@ -18,7 +18,7 @@ from scheduler_app.errors import Invalid
 from scheduler_app.models import Status, Task
 from scheduler_app.operations import USUAL_PAUSES
 from scheduler_app.schemas.tasks import TaskChange
-from scheduler_app.services import attempt_logs, control, listing, stacks, tasks, waiting
+from scheduler_app.services import attempt_logs, callbacks, control, listing, stacks, tasks, waiting
 from scheduler_app.tracing.contexts import trace_id
 
 LATEST_RUNS = 6
@@ -46,6 +46,8 @@ def task(task_id: int) -> Response:
         operation=operations.lookup(one.operation),
         trace_id=trace_id(one.trace),
         change=forms.inputs(CHANGED, _changeable(one)),
+        delivery=callbacks.latest(one),
+        told_of=callbacks.told_of(one),
         **_latest_stack(one),
         **_latest_log(task_id),
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from scheduler_app.config import Settings
 from scheduler_app.outgoing.answers import MAX_CONTENT
+from scheduler_app.outgoing.checks import MAX_URL, check_secret_name, check_url
 from scheduler_app.outgoing.client import Client
 from scheduler_app.outgoing.egress import Allowed
 from scheduler_app.outgoing.errors import Refused, SecretsUnreadable
@@ -16,12 +17,15 @@ from scheduler_app.outgoing.secrets_file import NAME, SecretsFile, references
 
 __all__ = [
     "MAX_CONTENT",
+    "MAX_URL",
     "NAME",
     "Answer",
     "Refused",
     "Request",
     "SecretsUnreadable",
     "check",
+    "check_secret_name",
+    "check_url",
     "configure",
     "references",
     "secret_names",

@@ -1,11 +1,14 @@
 """The requests that the client sends, and the answers that it returns."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from ipaddress import IPv6Address
 
 from urllib3.util import Url, parse_url
+from werkzeug.http import parse_date
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,17 @@ class Answer:
     headers: dict[str, str]  # names in lower case
     body: str
     truncated: bool  # whether headers or body were cut
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds, as its `Retry-After` says; 0 when it does not say, or says what cannot be read."""
+        text = self.headers.get("retry-after", "").strip()
+        if re.fullmatch(r"[0-9]{1,9}", text):
+            return float(text)
+        until = parse_date(text)
+        # Both by the server's clock, if it tells its time.
+        since = parse_date(self.headers.get("date")) or datetime.now(UTC)
+        return max((until - since).total_seconds(), 0.0) if until else 0.0
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,10 @@ class OperationOut(AnswerSchema):
         },
     )
     time_limit = fields.Float(metadata={"description": "Seconds that one attempt may take.", "example": 600})
+    internal = fields.Boolean(
+        attribute="operation.internal",
+        metadata={"description": "Whether Backbeat makes such tasks itself, so that none can be posted."},
+    )
     workers = fields.Integer(metadata={"description": "How many living workers know it.", "example": 2})
     secrets = fields.List(
         fields.String(),

@@ -10,6 +10,7 @@ from scheduler_app import recurrence, rrule
 from scheduler_app.clock_changes import Kind
 from scheduler_app.models import CatchUp, LeftOut
 from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
+from scheduler_app.schemas.callbacks import CallbackOf, callback_field
 from scheduler_app.schemas.fields import (
     YEAR,
     Number,
@@ -173,6 +174,7 @@ class ScheduleFields(RuleFields):
     expires_in = expires_in_field()
     labels = labels_field()
     group = group_field("The group of its tasks.", allow_none=True)
+    callback = callback_field()
     pause_on_failure = Switch(
         truthy={True}, falsy={False}, metadata={"description": "Pause when a task of it ends in ERROR."}
     )
@@ -295,6 +297,7 @@ class TaskScheduleOut(AnswerSchema):
     retry = RetryOf()
     labels = LabelsOf()
     group = fields.String(allow_none=True, metadata={"description": "The group of its tasks.", "example": None})
+    callback = CallbackOf()
     expires_in = fields.Integer(
         allow_none=True, metadata={"description": "Seconds in which a task must begin.", "example": None}
     )

@@ -10,6 +10,7 @@ from scheduler_app.broker import MAX_AHEAD
 from scheduler_app.config import PRIORITIES
 from scheduler_app.models import Status
 from scheduler_app.schemas.base import AnswerSchema, QuerySchema, RequestSchema
+from scheduler_app.schemas.callbacks import CallbackOf, DeliveryOut, callback_field
 from scheduler_app.schemas.fields import (
     MAX_ID,
     Number,
@@ -82,6 +83,7 @@ class TaskRequest(OperationRequest):
     retry = retry_field()
     labels = labels_field()
     group = group_field(WHOSE, allow_none=True, example="customer-17")
+    callback = callback_field()
     unique = fields.Nested(
         UniqueRequest, allow_none=True, metadata={"description": "Post it only if no such task is there yet."}
     )
@@ -238,6 +240,7 @@ class TaskOut(AnswerSchema):
     )
     labels = LabelsOf()
     group = fields.String(allow_none=True, metadata={"description": WHOSE, "example": "customer-17"})
+    callback = CallbackOf()
     unique = fields.Nested(UniqueOut, allow_none=True)
     trace_id = TraceId(
         attribute="trace",
@@ -328,7 +331,7 @@ class WaitingForOut(AnswerSchema):
 
 
 class TaskDetailOut(TaskOut):
-    """A task with its latest attempts that failed, and why it does not run yet."""
+    """A task with its latest attempts that failed, why it does not run yet, and who tells of its end."""
 
     waiting_for = fields.Nested(
         WaitingForOut, allow_none=True, metadata={"description": "Null unless it is PENDING or RETRYING."}
@@ -337,6 +340,13 @@ class TaskDetailOut(TaskOut):
         fields.Nested(FailureOut), metadata={"description": f"The latest {LATEST}, the oldest of these first."}
     )
     failure_count = FAILURE_COUNT
+    delivery = fields.Nested(
+        DeliveryOut,
+        allow_none=True,
+        metadata={
+            "description": "The task that tells `callback` of the latest end. Null: it has none, or has not ended so."
+        },
+    )
 
 
 class BatchError(AnswerSchema):

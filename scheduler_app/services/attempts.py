@@ -12,15 +12,15 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, CursorResult, case, insert, literal, null, select, tuple_, update
+from sqlalchemy import ColumnElement, CursorResult, Text, case, cast, insert, literal, null, select, tuple_, update
 
 from scheduler_app.database import begin_write
-from scheduler_app.database.columns import UTCDateTime
+from scheduler_app.database.columns import Json, UTCDateTime
 from scheduler_app.extensions import db
 from scheduler_app.models import Failure, Status, Task
 from scheduler_app.operations import USUAL, PermanentError, RetryLater
+from scheduler_app.services.callbacks import CALLS_BACK, ended
 from scheduler_app.services.causes import fingerprint
-from scheduler_app.services.ends import end_with_commit
 from scheduler_app.services.row_locks import lock_schedules, update_tasks
 from scheduler_app.services.task_schedules import pause_after_failure
 from scheduler_app.tracing.contexts import Trace, kept
@@ -44,6 +44,7 @@ class Attempt(NamedTuple):
     params: dict[str, Any]
     begun: bool = True  # the table says so: it was claimed to be begun at once
     trace: Trace | None = None  # in which it runs
+    calls_back: bool = False  # the task has a callback: its end is recorded with the delivery
 
 
 class UnknownOperation(Exception):
@@ -52,6 +53,27 @@ class UnknownOperation(Exception):
 
 class WorkerLost(Exception):
     """The worker that ran the attempt is gone: it was killed, was stopped too early, or was silent for too long."""
+
+
+def succeed(
+    attempt: Attempt, result: str, *, progress: dict[str, Any] | None = None, started_at: datetime, now: datetime
+) -> bool:
+    """Records the success of a task with a callback, and makes its delivery. `result` is JSON.
+
+    Returns False when the task has moved on without this attempt.
+    """
+    begin_write()
+    values = {
+        "status": Status.SUCCESS,
+        "result": cast(literal(result, Text()), Json),
+        "started_at": started_at,
+        "finished_at": now,
+    }
+    won = _finish(attempt, progress, cancel_requested=False, suspected=False, **values)
+    if won:
+        ended([attempt], now=now)
+    db.session.commit()
+    return won
 
 
 def fail(
@@ -106,7 +128,7 @@ def record_failure(
     won = _finish(attempt, progress, unknown_since=None, cancel_requested=False, **values)
     if won:
         _keep(attempt, described, error, now)
-        end_with_commit([attempt.task_id])  # or it is tried again, which who waits will see
+        ended([attempt], now=now)  # or it is tried again, which who waits will see
         if last:
             pause_after_failure(attempt.task_id)
     return won
@@ -148,9 +170,9 @@ def give_back(given: Collection[Attempt], *, now: datetime, **values: Any) -> Se
         "cancel_requested": False,
     }
     statement = update_tasks(*_standing(given)).values(changed | values)
-    columns = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.group, Task.status)
+    columns = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.group, Task.status, CALLS_BACK)
     given_back = db.session.execute(statement.returning(*columns)).all()
-    end_with_commit(task.task_id for task in given_back if task.status == Status.CANCELLED)
+    ended((task for task in given_back if task.status == Status.CANCELLED), now=now)
     return given_back
 
 
@@ -215,9 +237,11 @@ def started(*conditions: ColumnElement[bool]) -> list[Attempt]:
     if not task_ids:
         return []
     lock_schedules(task_ids)
-    query = select(Task.task_id, Task.claims, Task.attempts, Task.max_retries, Task.operation, Task.params, Task.begun)
+    query = select(Task.task_id, Task.claims, Task.attempts, Task.max_retries, Task.operation, Task.params)
+    query = query.add_columns(Task.begun, CALLS_BACK)
     query = query.where(Task.task_id.in_(task_ids), *running).with_for_update(skip_locked=True)
-    return [Attempt(*row) for row in db.session.execute(query)]
+    attempts = ((Attempt(*row), bool(calls_back)) for *row, calls_back in db.session.execute(query))
+    return [attempt._replace(calls_back=calls_back) for attempt, calls_back in attempts]
 
 
 def save_progress(attempt: Attempt, progress: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from scheduler_app.errors import WrongState
 from scheduler_app.extensions import db
 from scheduler_app.models import WAITING, Status, Task
 from scheduler_app.services import audit, backlog, callers, dispatch, history, retries, tasks, unique
-from scheduler_app.services.ends import end_with_commit
+from scheduler_app.services.callbacks import CALLS_BACK, ended
 from scheduler_app.services.row_locks import update_tasks
 
 CANCELLABLE = (*WAITING, Status.STARTED)
@@ -40,9 +40,9 @@ def cancel_all(task_ids: Sequence[int], *, now: datetime) -> set[int]:
         finished_at=case((runs, null()), else_=literal(now, UTCDateTime())),
         cancel_requested=runs,
     )
-    reached = set(db.session.scalars(statement.returning(Task.task_id)))
-    end_with_commit(reached)
-    return reached
+    reached = db.session.execute(statement.returning(Task.task_id, CALLS_BACK)).all()
+    ended(reached, now=now)
+    return {task.task_id for task in reached}
 
 
 def retry(task_id: int, *, now: datetime) -> Row[Any]:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from scheduler_app.database import begin_write
 from scheduler_app.extensions import db
 from scheduler_app.models import EXPIRING, WAITING, Status, Task
-from scheduler_app.services.ends import end_with_commit
+from scheduler_app.services.callbacks import CALLS_BACK, ended
 from scheduler_app.services.row_locks import update_tasks
 
 
@@ -27,7 +27,7 @@ def expire(*, now: datetime, limit: int = 1_000) -> int:
     if task_ids:
         begin_write()
         still = Task.task_id.in_(task_ids), Task.status.in_(WAITING), Task.expires_at <= now
-        db.session.execute(update_tasks(*still).values(status=Status.EXPIRED, finished_at=now))
-        end_with_commit(task_ids)
+        statement = update_tasks(*still).values(status=Status.EXPIRED, finished_at=now)
+        ended(db.session.execute(statement.returning(Task.task_id, CALLS_BACK)), now=now)
         db.session.commit()
     return len(task_ids)

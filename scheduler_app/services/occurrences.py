@@ -33,7 +33,8 @@ Occurrence = tuple[TaskSchedule | Row[Any], datetime]
 
 RETURNED = (Task.task_id, Task.claims, Task.operation, Task.priority, Task.group, Task.task_schedule_id, Task.labels)
 CHOSEN = {"id": ID, "moment": UTCDateTime()}
-COPIED = ("operation", "params", "priority", "max_retries", "retry", "labels", "group", "created_by")
+# From schedule to task.
+COPIED = ("operation", "params", "priority", "max_retries", "retry", "labels", "group", "callback", "created_by")
 
 
 class Time(NamedTuple):

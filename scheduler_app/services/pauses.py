@@ -23,7 +23,7 @@ from scheduler_app.errors import PriorityNotFound
 from scheduler_app.extensions import broker, db
 from scheduler_app.models import WAITING, PausedPriority, Status, Task
 from scheduler_app.services import audit, callers, counts
-from scheduler_app.services.ends import end_with_commit
+from scheduler_app.services.callbacks import CALLS_BACK, ended
 from scheduler_app.services.row_locks import update_tasks
 
 log = logging.getLogger(__name__)
@@ -112,8 +112,8 @@ def _check(priority: int) -> None:
 def _cancel(task_ids: Sequence[int], now: datetime) -> list[Row[Any]]:
     statement = update_tasks(Task.task_id.in_(task_ids), Task.status.in_(WAITING))
     statement = statement.values(status=Status.CANCELLED, finished_at=now)
-    cancelled: list[Row[Any]] = list(db.session.execute(statement.returning(Task.task_id, Task.claims)))
-    end_with_commit(task.task_id for task in cancelled)
+    cancelled: list[Row[Any]] = list(db.session.execute(statement.returning(Task.task_id, Task.claims, CALLS_BACK)))
+    ended(cancelled, now=now)
     return cancelled
 
 

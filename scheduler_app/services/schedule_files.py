@@ -33,6 +33,7 @@ FIELDS: dict[str, Any] = {
     "retry": None,
     "labels": None,
     "group": None,
+    "callback": None,
     "expires_in": None,
     "jitter": 0,
     "overlap": Overlap.ALLOW.value,

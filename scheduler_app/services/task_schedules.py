@@ -9,6 +9,7 @@ from sqlalchemy import Row, select, update
 from sqlalchemy.exc import IntegrityError
 
 from scheduler_app import recurrence
+from scheduler_app.callback import CALLBACK
 from scheduler_app.database import begin_write
 from scheduler_app.errors import Invalid, TaskScheduleNotFound
 from scheduler_app.extensions import db
@@ -34,7 +35,7 @@ def create(*, now: datetime, once: Once[TaskSchedule] | None = None, **fields: A
 
     An interval without `start_at` begins now.
     """
-    callers.check_reach([fields["operation"]])
+    _check_reach(fields["operation"], fields)
     schedule = draft(now=now, created_by=callers.name(), **fields)
     schedule.next_run_at = _next_time(schedule, just_before(now))
     db.session.add(schedule)
@@ -65,6 +66,11 @@ def lock(task_schedule_id: int) -> TaskSchedule:
     begin_write()
     schedule = db.session.get(TaskSchedule, task_schedule_id, with_for_update=True, populate_existing=True)
     return _found(schedule, task_schedule_id)
+
+
+def _check_reach(operation: str, fields: dict[str, Any]) -> None:
+    """Raises Forbidden when the caller may not have such tasks made."""
+    callers.check_reach([operation, *([CALLBACK] if fields.get("callback") else [])])
 
 
 def _found(schedule: TaskSchedule | None, task_schedule_id: int) -> TaskSchedule:
@@ -98,7 +104,8 @@ def find(*, limit: int, cursor: int | None = None) -> tuple[Sequence[TaskSchedul
 def change(task_schedule_id: int, *, now: datetime, **fields: Any) -> TaskSchedule:
     """A changed rule counts from now: it creates no tasks for past times, and fires for no time twice."""
     schedule = lock(task_schedule_id)
-    callers.check_reach([fields.get("operation", schedule.operation)])
+    is_new = fields.get("callback") != schedule.callback  # the key may leave what others have set
+    _check_reach(fields.get("operation", schedule.operation), fields if is_new else {})
     old_rule = rule_of(schedule)
     rule_changed = _set(schedule, fields, now)
     with _free_name(schedule.name):

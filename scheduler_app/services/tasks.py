@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from scheduler_app import operations, tracing
+from scheduler_app.callback import CALLBACK
 from scheduler_app.database import as_table, execute_directly, insert, parameters
 from scheduler_app.database.columns import Json
 from scheduler_app.errors import TaskNotFound, WrongState
@@ -42,8 +43,8 @@ FIXED = {"status": Status.PENDING.value, "attempts": 0, "claims": 0, "cancel_req
 FRESH = dict.fromkeys(column.name for column in Task.__table__.c if column.name != "task_id") | FIXED | {"met": None}
 COPIED = ("operation", "priority", "max_retries", "run_at", "created_at", "created_by")
 # Columns that few tasks use: the statement for the others is without them.
-RARE = ("trace", "retry", "expires_at", "labels", "group", "unique", "unique_key")
-JSON = ("params", "trace", "retry", "labels", "unique")  # columns that the statement gets as text
+RARE = ("trace", "retry", "expires_at", "labels", "group", "callback", "unique", "unique_key")
+JSON = ("params", "trace", "retry", "labels", "callback", "unique")  # columns that the statement gets as text
 
 
 def submit(
@@ -57,11 +58,13 @@ def submit(
 
     A request with `unique` may meet a task that is there already, see `unique.create`. If it may not replace that one,
     WrongState is raised; with `partly` a Refusal stands in the place of its task.
-    Raises Forbidden for an operation that the caller does not reach, and Unavailable when too many tasks wait.
+    Raises Forbidden for an operation that the caller does not reach, as for a callback without the right to that, and
+    Unavailable when too many tasks wait.
     """
     if not requests:
         return []
     callers.check_reach(request["operation"] for request in requests)
+    callers.check_reach(CALLBACK for request in requests if request.get("callback"))
     backlog.check_room()
     with tracing.posting(requests) as posted:
         if once or any(request.get("labels") or request.get("unique") for request in requests):

@@ -1,8 +1,12 @@
-"""What a worker does with a claimed task: it runs the operation. A success is recorded later, a failure at once."""
+"""What a worker does with a claimed task: it runs the operation. A failure is recorded at once, a success later.
+
+The success of a task with a callback is recorded at once as well, since the delivery is made with it.
+"""
 
 import json
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -36,7 +40,9 @@ class Executor:
         self.patience = patience
 
     def perform(self, claimed: Claimed) -> None:
-        """Runs the operation. Its success goes into the ledger, its failure into the table."""
+        """Runs the operation. Its success goes into the ledger, its failure into the table, and so does every end of a
+        task with a callback.
+        """
         message, attempt = claimed
         with registered(attempt) as task:
             try:
@@ -45,6 +51,10 @@ class Executor:
                 self._record_failure(task, error)
                 self.ledger.settle([message])
             else:
+                if attempt.calls_back:
+                    self._record_success(task, result)
+                    self.ledger.settle([message])
+                    return
                 progress = task.take_progress()
                 last_word = json.dumps(progress) if progress else None
                 self.ledger.end(Ended(message, attempt, result, last_word, task.began, time.monotonic()))
@@ -58,24 +68,39 @@ class Executor:
                 log.exception("task %d: attempt %d is left", task.task_id, task.attempt)
         self.ledger.settle([ended.message])
 
+    def _record_success(self, task: RunningTask, result: str) -> None:
+        progress = task.take_progress()
+        try:
+            self._record(task, lambda: self._succeed(task, result, progress))
+        except SQLAlchemyError as error:
+            self._record_failure(task, PermanentError(f"The result cannot be stored: {error}"))
+
     def _record_failure(self, task: RunningTask, error: BaseException) -> None:
         progress = task.take_progress()
+        if self._record(task, lambda: self._fail(task, error, progress)):
+            # The failure is recorded; only the line about it would be missing.
+            with suppress(SQLAlchemyError), self.app.app_context():
+                _log_failure(task, error)
+
+    def _record(self, task: RunningTask, change: Callable[[], bool]) -> bool:
+        """Whether the end is stored. Raises what is wrong with the data itself."""
 
         def record(again: bool) -> bool:
             with self.app.app_context():  # of each try: its transaction, and SQLite's lock, must not outlive it
-                return self._fail(task, error, progress)
+                return change()
 
         try:
             won = self.patience(record)
         except GaveUp:
-            log.warning("task %d: attempt %d failed, which cannot be stored", task.task_id, task.attempt)
-            return
+            log.warning("task %d: the end of attempt %d cannot be stored", task.task_id, task.attempt)
+            return False
         if not won:
             log.warning("task %d: attempt %d came too late, dropped", task.task_id, task.attempt)
-            return
-        # The failure is recorded; only the line about it would be missing.
-        with suppress(SQLAlchemyError), self.app.app_context():
-            _log_failure(task, error)
+        return won
+
+    def _succeed(self, task: RunningTask, result: str, progress: dict[str, Any] | None) -> bool:
+        now, began = self.clock.now(), task.began_at(self.clock.now)
+        return attempts.succeed(task.record, result, progress=progress, started_at=began, now=now)
 
     def _fail(self, task: RunningTask, error: BaseException, progress: dict[str, Any] | None) -> bool:
         now, began = self.clock.now(), task.began_at(self.clock.now)

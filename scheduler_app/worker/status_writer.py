@@ -18,6 +18,7 @@ from scheduler_app.services.attempts import Attempt
 Claim = tuple[datetime, str, bool, bool]  # now, the worker, whether it begins at once, whether suspects are left out
 Rows = list[Sequence[Any]]
 
+# A claim returns the callback itself: IS NOT NULL in RETURNING is wrong on SQLite 3.40, and a null costs nothing.
 # For one row, on both databases.
 SUCCEED = """
     UPDATE task
@@ -32,7 +33,7 @@ CLAIM = """
         progress = NULL, begun = ?
     WHERE task_id = ? AND claims = ? AND status IN ('PENDING', 'RETRYING') AND NOT (suspected AND ?)
         AND (expires_at IS NULL OR expires_at > ?)
-    RETURNING task_id, claims, attempts, max_retries, operation, params, trace
+    RETURNING task_id, claims, attempts, max_retries, operation, params, trace, callback
 """
 # For many, on PostgreSQL. The rows are locked first, in the order of their ids: an update from a list locks in any.
 # What is compared is the locked row, so that only the primary key leads to the rows: the index of statuses is full of
@@ -60,9 +61,10 @@ SETTLE = """
         FROM wanted JOIN locked USING (task_id, claims)
         WHERE task.task_id = wanted.task_id AND locked.status IN ('PENDING', 'RETRYING')
             AND NOT (locked.suspected AND %s) AND (locked.expires_at IS NULL OR locked.expires_at > %s){is_open}
-        RETURNING task.task_id, task.claims, attempts, max_retries, operation, params, trace
+        RETURNING task.task_id, task.claims, attempts, max_retries, operation, params, trace, callback
     )
-    SELECT TRUE, * FROM claimed UNION ALL SELECT FALSE, task_id, claims, NULL, NULL, NULL, NULL, NULL FROM succeeded
+    SELECT TRUE, * FROM claimed UNION ALL
+    SELECT FALSE, task_id, claims, NULL, NULL, NULL, NULL, NULL, NULL FROM succeeded
 """
 # Messages with slots in limits are only claimed while these count. The lock makes a new epoch wait for this commit.
 LIMITED = {
@@ -76,7 +78,7 @@ SETTLE = SETTLE.format(**dict.fromkeys(LIMITED, ""))
 EPOCH = "SELECT epoch FROM limit_epoch"
 # Why a message was not claimed.
 LOOK = """
-    SELECT status, suspected, attempts, max_retries, operation, params, trace FROM task
+    SELECT status, suspected, attempts, max_retries, operation, params, trace, callback FROM task
     WHERE task_id = ? AND (claims = ? AND status IN ('PENDING', 'RETRYING')
             AND (suspected OR expires_at IS NULL OR expires_at > ?)
         OR claims = ? AND status = 'STARTED' AND worker_id = ?)
@@ -218,7 +220,7 @@ class StatusWriter:
 
 
 def _attempt(message: Message, row: Sequence[Any], begun: bool) -> Attempt:
-    number, max_retries, operation, params, trace = row
+    number, max_retries, operation, params, trace, calls_back = row
     parsed = json.loads(params) if isinstance(params, str) else params
     trace = json.loads(trace) if isinstance(trace, str) else trace
-    return Attempt(*message.claim, number, max_retries, operation, parsed, begun, trace)
+    return Attempt(*message.claim, number, max_retries, operation, parsed, begun, trace, bool(calls_back))

@@ -81,8 +81,8 @@ ANSWERS: dict[str, Callable[[Handler, str], None]] = {
 class Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
-        super().__init__((host, 0), Handler)
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__((host, port), Handler)
         self.requests: list[tuple[str, str, Any, bytes]] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
