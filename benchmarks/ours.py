@@ -43,7 +43,9 @@ def _expression(name: str, value: Any) -> ColumnElement[Any]:
 
 def publish_all() -> None:
     """Sends every waiting task."""
-    query = select(Task.task_id, Task.claims, Task.operation, Task.priority).where(Task.status == Status.PENDING)
+    query = select(Task.task_id, Task.claims, Task.operation, Task.priority, Task.group).where(
+        Task.status == Status.PENDING
+    )
     rows = db.session.execute(query.order_by(Task.task_id), execution_options={"yield_per": 10_000})
     broker.publish(Delivery(*row) for row in rows)
     db.session.rollback()

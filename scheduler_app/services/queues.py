@@ -77,4 +77,4 @@ def scheduled(*, now: datetime) -> int:
 def _oldest_run_at(heads: list[int]) -> dict[int, datetime]:
     """When the tasks at the heads of the queues were due, by priority."""
     oldest = select(Task.priority, func.min(Task.run_at)).where(Task.task_id.in_(heads)).group_by(Task.priority)
-    return dict(db.session.execute(oldest).tuples().all())
+    return {row[0]: row[1] for row in db.session.execute(oldest)}
