@@ -27,7 +27,7 @@ from scheduler_app.services.row_locks import update_tasks
 from tests.support import points as stops
 from tests.support.model_clock import Clock, keep_processes_apart
 from tests.support.model_system import System
-from tests.support.model_worker import FAIL, FAIL_FOR_GOOD, SUCCEED, ModelWorker
+from tests.support.model_worker import FAIL, FAIL_FOR_GOOD, LIMITED, SUCCEED, ModelWorker
 from tests.support.servers import Valkey
 from tests.support.stage import Actor
 
@@ -73,9 +73,20 @@ class Model(Machine):
         max_retries=st.integers(0, 2),
         delay=st.sampled_from([0, 5]),
         expires_in=st.sampled_from([None, None, 10]),
+        operation=st.sampled_from(["model.run", LIMITED]),
+        group=st.sampled_from([None, "a"]),
     )
-    def post(self, points: int | None, max_retries: int, delay: int, expires_in: int | None) -> None:
-        self.system.post(points, max_retries=max_retries, delay=delay, expires_in=expires_in)
+    def post(
+        self,
+        points: int | None,
+        max_retries: int,
+        delay: int,
+        expires_in: int | None,
+        operation: str,
+        group: str | None,
+    ) -> None:
+        kind = {"operation": operation, "group": group}
+        self.system.post(points, max_retries=max_retries, delay=delay, expires_in=expires_in, **kind)
 
     @if_any(System.cancellable)
     @rule(points=points, task_id=any_of(System.cancellable))

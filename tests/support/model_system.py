@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from scheduler_app.models import Overlap, Status
-from scheduler_app.services import bulk, control, dispatch, expiry, firing, task_schedules, tasks, workers
+from scheduler_app.services import bulk, control, dispatch, expiry, firing, limits, task_schedules, tasks, workers
 from scheduler_app.services.bulk import Chosen
 from tests.support.model_worker import IDLE, SUCCEED, THREADS, ModelWorker
 from tests.support.model_world import World
@@ -60,6 +60,7 @@ class System(World):
             "maintenance": self.maintain,
             "reap": self.reap,
             "expiry": self.expire,
+            "limits": self.count_slots,
         }
         for worker in self.living():
             duties[f"{worker.name}'s heartbeat"] = partial(self.beat, worker)
@@ -117,9 +118,11 @@ class System(World):
             if actor not in others:
                 self.go_on(actor, None)
 
-    def post(self, points: int | None, *, max_retries: int = 0, delay: int = 0, expires_in: int | None = None) -> None:
+    def post(
+        self, points: int | None, *, max_retries: int = 0, delay: int = 0, expires_in: int | None = None, **other: Any
+    ) -> None:
         run_at = self.clock.now() + timedelta(seconds=delay)
-        request = WORK | {"max_retries": max_retries, "run_at": run_at, "expires_in": expires_in}
+        request = WORK | {"max_retries": max_retries, "run_at": run_at, "expires_in": expires_in} | other
         self._call("post", lambda now: tasks.submit([request], now=now), points, answered=self._accept)
 
     def cancel(self, points: int | None, task_id: int) -> None:
@@ -178,6 +181,9 @@ class System(World):
     def expire(self, points: int | None) -> None:
         self._call("expiry", lambda now: expiry.expire(now=now), points)
 
+    def count_slots(self, points: int | None) -> None:
+        self._call("limits", lambda now: limits.renew(now=now), points)
+
     def beat(self, worker: ModelWorker, points: int | None) -> None:
         self._call(f"{worker.name}'s heartbeat", lambda now: worker.beat(), points, worker=worker)
 
@@ -226,6 +232,7 @@ class System(World):
             self.resync(None, thorough=True)
             self.relay(None)
             self.expire(None)
+            self.count_slots(None)
             self.run_all()
             if self.truth.all_ended():
                 break

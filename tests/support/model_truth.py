@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from scheduler_app.models import FINISHED, Failure, Status, Task, Worker
 from scheduler_app.services.attempts import Attempt
 from scheduler_app.services.workers import DEAD_AFTER
-from tests.support.model_worker import ModelWorker
+from tests.support.model_worker import AT_ONCE, LIMITED, ModelWorker
 
 # Where the same claim may lead to, over any number of changes.
 LATER = {
@@ -92,10 +92,16 @@ class Truth:
         """An operation begins to run."""
         new = Running(worker, attempt)
         if not self._was_lost(new):
+            self._check_limit(new)
             for other in self._running:
                 if other.attempt.task_id == attempt.task_id and not self._was_lost(other):
                     self.wrong.append(f"{worker.name} and {other.worker.name} run task {attempt.task_id} at once")
         self._running.append(new)
+
+    def _check_limit(self, new: Running) -> None:
+        limited = [one for one in (new, *self._running) if one.attempt.operation == LIMITED]
+        if new in limited and sum(not self._was_lost(one) for one in limited) > AT_ONCE:
+            self.wrong.append(f"over the limit run {[one.attempt[:2] for one in limited]}")
 
     def end(self, worker: ModelWorker, attempt: Attempt) -> None:
         self._running = [one for one in self._running if one.attempt is not attempt]

@@ -10,8 +10,8 @@ from marshmallow import Schema
 from scheduler_app import database
 from scheduler_app.broker import WorkerBroker
 from scheduler_app.config import Settings
-from scheduler_app.operations import PermanentError, operation, running_task
-from scheduler_app.services import workers
+from scheduler_app.operations import Limit, PermanentError, operation, running_task
+from scheduler_app.services import limits, workers
 from scheduler_app.worker.exchange import Exchange
 from scheduler_app.worker.execution import Executor
 from scheduler_app.worker.ledger import Ledger
@@ -28,6 +28,7 @@ IDLE, BETWEEN = "idle", "between two tasks"  # points of a thread: without and w
 SUCCEED, FAIL, FAIL_FOR_GOOD = "succeed", "fail", "fail for good"
 THREADS = 2
 GLANCE = 0.002  # seconds that an idle thread waits for a message: two ticks of the model's clock
+LIMITED, AT_ONCE = "model.limited", 1
 SHORT = 0.01  # seconds that a task takes, so that the queue claims ahead
 
 
@@ -53,6 +54,12 @@ def run() -> int:
     return record.claims
 
 
+@operation(LIMITED, params=Nothing, limits=[Limit(max_running=AT_ONCE)])
+def run_limited() -> int:
+    "The same with a limit."
+    return run()
+
+
 class ModelWorker:
     """Its methods are bodies of actors, but for those that start it."""
 
@@ -64,7 +71,7 @@ class ModelWorker:
         self.running: dict[Any, Any] = {}  # what scheduler_app.worker.running keeps of one process
         self.stopping = self.gone = self.killed = False
         self.threads: list[Actor] = []
-        self.broker = WorkerBroker(settings.redis_url, weights=settings.priority_weights)
+        self.broker = WorkerBroker(settings.redis_url, weights=settings.priority_weights, ask_limits=self._count_slots)
         self.broker.broker_id = name
         self.ledger, self.patience = Ledger(), Patience()
         with app.app_context():
@@ -124,6 +131,10 @@ class ModelWorker:
         with self.app.app_context():
             workers.leave(self.name, now=database.clock())
         self.gone = True
+
+    def _count_slots(self) -> None:
+        with self.app.app_context():
+            limits._copy()
 
     def has_work(self) -> bool:
         """Claimed or to be recorded."""
