@@ -22,7 +22,9 @@ from pathlib import Path
 
 from benchmarks.fault_table import Done, Record, posts, table
 from tests.support.account import account, unfinished
+from tests.support.fault_operations import AT_ONCE
 from tests.support.harms import bends, last
+from tests.support.limit_operations import most_at_once, short_spans
 from tests.support.posting import Client
 from tests.support.processes import Process
 from tests.support.target import Target
@@ -153,7 +155,9 @@ def main() -> None:
                 progress = f"{len(run.harms)} faults, {len(run.client.accepted)} tasks, {len(run.stuck)} stuck"
                 print(f"{time.monotonic() - began:.0f} s: {progress}", flush=True)
         run.settle()
+        at_once = most_at_once(short_spans(run.target.limit_lines))
         print(f"{table(run, account(run.target, run.client.accepted))}\n\n{posts(run)}")
+        print(f"at a limit of {AT_ONCE} ran {at_once} at once at most")
 
 
 def arguments() -> argparse.Namespace:

@@ -15,7 +15,9 @@ from sqlalchemy import select
 from scheduler_app.models import Failure, Status, Task
 from tests.support import faketime
 from tests.support.account import Account, account, settled
+from tests.support.fault_operations import AT_ONCE
 from tests.support.harms import MONTH, Harm, frozen, full, last, read_only, stepped
+from tests.support.limit_operations import most_at_once, short_spans
 from tests.support.posting import Client
 from tests.support.processes import Process, eventually
 from tests.support.servers import Postgres, Valkey
@@ -66,6 +68,7 @@ class Trial:
                 f"{name}: {len(result.finished)} tasks, {len(result.run_twice)} run twice, recovered in {seconds:.1f} s"
             )
         assert (stuck, result.lost, result.wrong) == ([], [], {})
+        assert most_at_once(short_spans(self.target.limit_lines)) <= AT_ONCE
         return result
 
 

@@ -237,6 +237,18 @@ def test_slots_that_nobody_holds_are_found(lanes: Lanes) -> None:
     assert lanes.limits.sweep()[1] == ids(8)
 
 
+def test_a_slot_that_was_counted_is_not_freed_by_who_finds_its_message_out_of_date(lanes: Lanes) -> None:
+    """Redis has lost the pull of a message: it runs in one worker, and waits for another one."""
+    lanes.post(1, 2)
+    lanes.limit(Limit(2, name="fetch"), running=[("1.0", "fetch", ""), ("9.0", "fetch", "")])
+    lanes.limits.free(ids(9))
+    assert lanes.take(5) == ids(1, 2)
+    assert lanes.take(5, done=ids(1)) == []
+    assert lanes.slots() == 2
+    lanes.limits.free(ids(1))
+    assert lanes.slots() == 1
+
+
 def test_an_older_epoch_changes_nothing(lanes: Lanes) -> None:
     lanes.limit(Limit(2, name="fetch"))
     assert not lanes.limits.open(State(0, ""), {}, [])

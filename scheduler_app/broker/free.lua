@@ -5,6 +5,7 @@
 
 -- lanes.lua
 
+redis.call('srem', namespace .. ':__counted__', unpack(ARGV))
 for _, key in ipairs(redis.call('smembers', namespace .. ':__used__')) do
   for _, id in ipairs(ARGV) do
     free(key, id)

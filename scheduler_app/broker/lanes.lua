@@ -11,6 +11,7 @@
 --   __laned__            hash of how many messages wait in the lanes of each queue
 --   __limits__           hash of each operation's limits, as JSON; the empty field shows that Redis has not lost it
 --   __slots__.$key       set of the ids that count as running; $key is the limit's name, or "name|group"
+--   __counted__          set of the ids whose slots were counted from the table, after a loss or a change
 --   __used__             set of the keys that have slots in use
 --   __waiters__.$key     list of the lanes that wait for a slot, each as "queue|lane"; they are in no ring
 --   __held_up__          set of the keys that have waiters
@@ -114,9 +115,19 @@ local function wake(key)
   end
 end
 
+local counted -- whether there are any such slots
+local function is_counted(id)
+  if counted == nil then
+    counted = redis.call('exists', namespace .. ':__counted__') == 1
+  end
+  return counted and redis.call('sismember', namespace .. ':__counted__', id) == 1
+end
+
+-- Of a slot that was counted from the table it is not known who has the message. It may run in one worker while another
+-- finds it out of date. So only free.lua frees it, by what the table says.
 local function free(key, id)
   local slots = namespace .. ':__slots__.' .. key
-  if redis.call('srem', slots, id) == 1 then
+  if not is_counted(id) and redis.call('srem', slots, id) == 1 then
     if redis.call('exists', slots) == 0 then
       redis.call('srem', namespace .. ':__used__', key)
     end

@@ -31,8 +31,9 @@ read_limits()
 for _, slots in ipairs(redis.call('smembers', namespace .. ':__used__')) do
   redis.call('del', namespace .. ':__slots__.' .. slots)
 end
-redis.call('del', namespace .. ':__used__')
+redis.call('del', namespace .. ':__used__', namespace .. ':__counted__')
 for i = first_running, #ARGV, 3 do
+  redis.call('sadd', namespace .. ':__counted__', ARGV[i])
   for _, limit in ipairs(limits_of(ARGV[i + 1]) or {}) do
     if limit.max_running then
       local slots = key_of(limit, ARGV[i + 2])

@@ -6,7 +6,10 @@ import threading
 
 from marshmallow import Schema, fields
 
-from scheduler_app.operations import current_task, operation
+from scheduler_app.operations import Limit, current_task, operation
+from tests.support.limit_operations import leave
+
+AT_ONCE = 3  # attempts of fault.limited
 
 
 class Seconds(Schema):
@@ -30,6 +33,16 @@ def fail_once() -> int:
     "Fails at the first attempt."
     if current_task.attempt == 1:
         raise RuntimeError("not yet")
+    _leave_a_line()
+    return current_task.attempt
+
+
+@operation("fault.limited", params=Seconds, limits=[Limit(AT_ONCE), Limit(1, per="group")])
+def limited(seconds: float) -> int:
+    "Like fault.work, AT_ONCE at once."
+    leave("begin")
+    threading.Event().wait(seconds)
+    leave("end")
     _leave_a_line()
     return current_task.attempt
 

@@ -10,6 +10,8 @@ from marshmallow import Schema, fields
 
 from scheduler_app.operations import Limit, current_task, operation
 
+SILENT = 10.0  # seconds; what runs here is short
+
 
 class Seconds(Schema):
     seconds = fields.Float(required=True)
@@ -18,9 +20,9 @@ class Seconds(Schema):
 @operation("limited.work", params=Seconds, limits=[Limit(max_running=3)])
 def work(seconds: float) -> None:
     "Takes so many seconds."
-    _leave("begin")
+    leave("begin")
     threading.Event().wait(seconds)
-    _leave("end")
+    leave("end")
 
 
 @operation("limited.free", params=Seconds)
@@ -29,7 +31,7 @@ def free(seconds: float) -> None:
     work(seconds)
 
 
-def _leave(what: str) -> None:
+def leave(what: str) -> None:
     attempt = f"{current_task.task_id}.{current_task.attempt}"
     line = f"{time.monotonic()} {what} {os.getpid()} {attempt}\n".encode()
     file = os.open(os.environ["LIMIT_LINES"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -48,15 +50,25 @@ class Span(NamedTuple):
 
 def spans(lines: Path, killed: dict[int, float]) -> list[Span]:
     """All attempts that have begun. Those of a killed process ran until then; others without an end still run."""
+    ended, begun = _read(lines)
+    return ended + [Span(begin, killed.get(int(pid), time.monotonic())) for (pid, _), begin in begun.items()]
+
+
+def short_spans(lines: Path) -> list[Span]:
+    """Of attempts that have ended, but for those of workers that were silent for so long that they counted as dead."""
+    return [span for span in _read(lines)[0] if span.end - span.begin < SILENT]
+
+
+def _read(lines: Path) -> tuple[list[Span], dict[tuple[str, str], float]]:
     begun: dict[tuple[str, str], float] = {}
-    found = []
+    ended = []
     for line in lines.read_text().splitlines() if lines.exists() else []:
         at, what, pid, attempt = line.split()
         if what == "begin":
             begun[pid, attempt] = float(at)
         else:
-            found.append(Span(begun.pop((pid, attempt)), float(at)))
-    return found + [Span(begin, killed.get(int(pid), time.monotonic())) for (pid, _), begin in begun.items()]
+            ended.append(Span(begun.pop((pid, attempt)), float(at)))
+    return ended, begun
 
 
 def most_at_once(found: list[Span]) -> int:

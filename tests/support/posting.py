@@ -29,6 +29,7 @@ class Client:
         self.random = random_
         self.pause = pause  # seconds between two posts, on average
         self.failing = failing  # the share of the tasks whose first attempt fails
+        self.limited = 0.2  # the share of those that are limited
         self.accepted: dict[int, float] = {}  # by task: when its 202 arrived
         self.posts: list[Post] = []
         self.http = urllib3.PoolManager(retries=False, timeout=HANG)
@@ -83,5 +84,8 @@ class Client:
         chance = self.random.random()
         if chance < self.failing:
             return {"operation": "fault.fail_once", "priority": priority}
+        if chance > 1 - self.limited:
+            params, group = {"seconds": self.random.uniform(0.003, 0.03)}, f"customer-{self.random.randrange(6)}"
+            return {"operation": "fault.limited", "params": params, "priority": priority, "group": group}
         seconds = self.random.uniform(1, 3) if chance < self.failing + 0.02 else self.random.uniform(0.003, 0.05)
         return {"operation": "fault.work", "params": {"seconds": seconds}, "priority": priority}

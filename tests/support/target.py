@@ -36,6 +36,7 @@ class Target:
     def __init__(self, database: str, folder: Path, *, workers: int = 2) -> None:
         self.folder = folder
         self.effects = folder / "effects"
+        self.limit_lines = folder / "limited"
         with ExitStack() as started:
             self.valkey = Valkey()
             started.callback(self.valkey.close)
@@ -107,6 +108,7 @@ class Target:
             "BACKBEAT_DATA_DIR": str(self.folder),
             "BACKBEAT_OPERATIONS": "actors,tests.support.fault_operations",
             "FAULT_EFFECTS": str(self.effects),
+            "LIMIT_LINES": str(self.limit_lines),
         }
         app = create_app(Settings.from_env({"DATABASE_URL": url}))
         with app.app_context():
