@@ -19,6 +19,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True) 
 FUNCTIONS = {
     "tasks": "submit_task submit_tasks list_tasks get_task change_task delete_task cancel_task retry_task",
     "logs": "read_log",
+    "stacks": "read_stack",
     "keys": "create_key list_keys rotate_key revoke_key list_audit_entries",
     "bulk": "cancel_tasks retry_tasks delete_tasks",
     "task_schedules": "create_schedule list_schedules get_schedule change_schedule delete_schedule pause_schedule"
@@ -27,6 +28,7 @@ FUNCTIONS = {
     "failures": "list_causes",
     "attention": "read_attention",
     "workers": "list_workers",
+    "limits": "list_limits get_limit put_limit reset_limit",
     "queues": "list_queues pause_queue resume_queue purge_queue",
     "health": "check_liveness check_readiness",
     "metrics": "read_metrics",

@@ -64,9 +64,9 @@ def test_the_list_says_how_each_operation_does(client: FlaskClient, monkeypatch:
     text = client.get("/dashboard/operations").text
     assert "No worker knows " in text
     assert "133 2,000 25 %" in row(text, "calculate")
-    assert "10 min 5 1 takes none" in row(text, "calculate")
-    assert "0 0 10 min 5 1 SHOP_TOKEN" in row(text, "http_request")
-    assert "500 ms 0 none takes none" in row(text, "trial.spin")
+    assert "10 min 5 1 none takes none" in row(text, "calculate")
+    assert "0 0 10 min 5 1 none SHOP_TOKEN" in row(text, "http_request")
+    assert "500 ms 0 none none takes none" in row(text, "trial.spin")
     assert "5.6" in row(client.get("/dashboard/operations?period=day").text, "calculate")
     assert "2,000" in client.get(CALCULATE).text
 

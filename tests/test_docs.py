@@ -232,7 +232,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @ON_SQLITE
 def test_every_call_of_the_api_is_named(client: FlaskClient) -> None:
-    named = set(re.findall(r"`(GET|POST|PATCH|DELETE) (/[^`]*)`", PAGES[Path("docs/api.md")]))
+    named = set(re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/[^`]*)`", PAGES[Path("docs/api.md")]))
     paths = client.get("/openapi.json").json["paths"]
     calls = {(method.upper(), path) for path, methods in paths.items() for method in methods if method != "parameters"}
     assert calls == named

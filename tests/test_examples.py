@@ -143,6 +143,19 @@ def test_the_priority_of_queues_sh_is_paused_purged_and_resumed(answers: Callabl
     assert (resumed["priority"], resumed["paused"]) == (9, False)
 
 
+def test_the_limit_of_limits_sh_is_made_used_changed_and_gone(
+    backbeat: System, answers: Callable[..., list[Any]]
+) -> None:
+    made, batch, read, listed, changed = answers("limits.sh")
+    assert (made["per"], made["max_running"], made["rate"]["count"], made["code"]) == ("group", 4, 10, None)
+    assert [task["group"] for task in batch["tasks"]] == ["first", "first", "second"]
+    assert {backbeat.finished(task["task_id"])["status"] for task in batch["tasks"]} == {"SUCCESS"}
+    assert read["name"] == "hosts"
+    assert [limit["name"] for limit in listed] == ["hosts"]
+    assert (changed["max_running"], changed["rate"], changed["per"]) == (8, None, "group")
+    assert backbeat.get("/limits/") == []
+
+
 def test_the_schedule_of_schedule_control_sh_is_paused_triggered_and_backfilled(
     backbeat: System, answers: Callable[..., list[Any]]
 ) -> None:

@@ -56,7 +56,7 @@ def test_every_call_is_for_the_scope_that_the_docs_name(client: FlaskClient, giv
     assert scopes.keys() == calls
     levels = ["open", "read", "write", "admin"]
     for call, scope in scopes.items():
-        method, path = re.sub(r"\{\w+\}", "999", call).split()
+        method, path = re.sub(r"\{\w+\}", "999", call.replace("{name}", "x")).split()
         for level, headers in zip(levels, ({}, given.read, given.write, given.admin), strict=True):
             status = client.open(path, method=method, headers=headers).status_code
             refused = 401 if level == "open" else 403

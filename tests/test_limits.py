@@ -11,9 +11,13 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from scheduler_app.services import limits
+from scheduler_app.access_models import Scope
+from scheduler_app.database import clock
+from scheduler_app.errors import Forbidden, LimitNotFound
+from scheduler_app.services import callers, limits
 from tests.support import limit_operations
 from tests.support.limit_operations import Span, most_at_once, most_begun, spans
+from tests.support.pages import new_key
 from tests.support.processes import Process, eventually
 from tests.support.servers import Valkey
 from tests.support.tasks import submit
@@ -255,3 +259,32 @@ def test_a_change_while_redis_is_away_counts_once_it_is_back(
         limits.renew(now=None)  # type: ignore[arg-type]
         assert away.extensions["backbeat.broker"].limits.state() is not None
         assert own_valkey.client.hkeys("dramatiq:__limits__") == [b"", b"http_request", b"limited.work"]
+
+
+def test_only_admins_change_limits_and_a_bound_key_sees_its_own(app: Flask, client: FlaskClient) -> None:
+    hosts = {"operation": "http_request", "max_running": 4}
+    with app.app_context():
+        limits.put("hosts", hosts, now=clock())
+    bounds: dict[str, tuple[str, ...]] = {"reader": (), "writer": (), "bound": ("http_request",), "other": ("shop.*",)}
+    for who, operations in bounds.items():
+        key = new_key(app, who, Scope.READ if who == "reader" else Scope.WRITE, *operations)
+        headers = {"Authorization": f"Bearer {key}"}
+        seen = {"bound": ["hosts"], "other": []}.get(who, ["hosts", "limited.work"])
+        assert [one["name"] for one in client.get("/limits/", headers=headers).json] == seen
+        assert client.get("/limits/hosts/", headers=headers).status_code == (200 if "hosts" in seen else 404)
+        assert client.put("/limits/hosts/", json=hosts, headers=headers).status_code == 403
+        assert client.delete("/limits/hosts/", headers=headers).status_code == 403
+
+
+def test_nobody_takes_a_limit_of_an_operation_that_he_does_not_reach(app: Flask, client: FlaskClient) -> None:
+    hosts = {"operation": "http_request", "max_running": 4}
+    client.put("/limits/hosts/", json=hosts)
+    with app.app_context():
+        callers.current.set(callers.Caller("shop", operations=("calculate",)))
+        for values in ({"max_running": 1}, hosts, hosts | {"operation": "calculate"}):
+            with pytest.raises(Forbidden):
+                limits.put("hosts", values, now=clock())
+        with pytest.raises(LimitNotFound):
+            limits.reset("hosts", now=clock())
+        callers.current.set(None)
+    assert client.get("/limits/hosts/").json["max_running"] == 4

@@ -20,6 +20,7 @@ from sqlalchemy import delete
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task
 from scheduler_app.services import control, history, retention, totals
+from tests.support.claims import claim
 from tests.support.processes import Process, eventually
 from tests.support.tasks import submit
 from tests.test_history import NOW, SECOND, end, roll_up
@@ -148,6 +149,17 @@ def test_refused_keys_are_counted_by_reason(
         "scope": 1,
         "rate": 1,
     }
+
+
+def test_limits_show_what_is_used_of_them(app: Flask, client: FlaskClient, figures: Figures) -> None:
+    ids = submit(client, *[{"operation": "4+7", "group": group} for group in "aab"])
+    with app.app_context():
+        assert all(claim(task_id, 0, worker_id="w", now=NOW) for task_id in ids)
+    client.put("/limits/sums/", json={"operation": "calculate", "per": "group", "max_running": 4})
+    client.put("/limits/rate/", json={"operation": "calculate", "rate": {"count": 4}})
+    assert figures("backbeat_limit_used", "limit", "per")["sums", "group"] == 3
+    most = figures("backbeat_limit_max_running", "limit", "per")
+    assert (most["sums", "group"], ("rate", "operation") in most) == (4, False)
 
 
 def test_the_counts_are_right_with_two_schedulers_and_after_one_was_killed(

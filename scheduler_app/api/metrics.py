@@ -18,7 +18,7 @@ from scheduler_app.access_models import Scope
 from scheduler_app.api.body import Blueprint
 from scheduler_app.database import BOUNDS, clock
 from scheduler_app.extensions import broker
-from scheduler_app.services import clocks, pauses, queues, schedulers, statistics, totals, workers
+from scheduler_app.services import clocks, limits, pauses, queues, schedulers, statistics, totals, workers
 from scheduler_app.services.spans import CREATED, read_buckets
 
 QUEUE_FIGURES = {
@@ -32,6 +32,8 @@ QUEUE_FIGURES = {
 
 SHOWN = range(2, len(BOUNDS) - 1, 3)  # the buckets of the history at whose ends a bucket here ends
 WIDTH = 1.5  # times its beginning, a bucket of the history ends
+
+MOST_LIMITS = 100  # that are shown, with two figures each
 
 blp = Blueprint("metrics", __name__, description="For monitoring.")
 
@@ -65,6 +67,7 @@ class Figures(Collector):
         )
         yield self._clocks()
         yield from self._queues()
+        yield from self._limits()
         yield from self._tasks()
         yield from self._refusals()
 
@@ -106,6 +109,20 @@ class Figures(Collector):
             for row in rows:
                 family.add_metric([str(row["priority"])], row[figure] or 0)
             yield family
+
+    def _limits(self) -> Iterator[Metric]:
+        labels, meaning = ("limit", "per"), "What counts as running by this limit, of all groups together."
+        used = GaugeMetricFamily("backbeat_limit_used", meaning, labels=labels)
+        meaning = "How many may run at once: in all, or of each group."
+        most = GaugeMetricFamily("backbeat_limit_max_running", meaning, labels=labels)
+        try:
+            rows = limits.figures(most=MOST_LIMITS)
+        except RedisError:
+            return
+        for row in rows:
+            used.add_metric((row["limit"], row["per"]), row["used"])
+            most.add_metric((row["limit"], row["per"]), row["max_running"])
+        yield from (used, most)
 
     def _tasks(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(

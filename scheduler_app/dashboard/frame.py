@@ -47,6 +47,7 @@ NAVIGATION = [
     ],
     [
         Item("priorities", "Priorities"),
+        Item("limits", "Limits"),
         Item("workers", "Workers"),
         Item("operations", "Operations"),
     ],

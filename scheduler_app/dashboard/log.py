@@ -8,6 +8,7 @@ from flask import Response, current_app, request, url_for
 
 from scheduler_app.access import PAGES, needs
 from scheduler_app.access_models import AuditEntry, Scope
+from scheduler_app.dashboard import texts
 from scheduler_app.dashboard.frame import blp, page
 from scheduler_app.errors import BadRequest
 from scheduler_app.schemas.fields import MAX_ID, YEARS
@@ -49,6 +50,10 @@ DEEDS = {
         "queue.pause": Deed("paused priority", *PRIORITY),
         "queue.resume": Deed("resumed priority", *PRIORITY),
         "queue.purge": Deed("purged priority", *PRIORITY),
+    },
+    "Limits": {
+        "limit.change": Deed("changed limit", "limits"),
+        "limit.reset": Deed("took back what was set of limit", "limits"),
     },
     "Keys": {
         "key.create": Deed("made key", "keys"),
@@ -137,6 +142,7 @@ DETAILS: dict[str, Callable[[Any], str]] = {
     "note": lambda note: f"“{note}”",
     "fields": lambda fields: ", ".join(field.replace("_", " ") for field in fields),
     "operations": lambda names: f"only {', '.join(names)}",
+    "rate": lambda rate: texts.pace(rate) if isinstance(rate, dict) else f"rate {rate}",
     "overlap_seconds": lambda seconds: f"the secret before works {seconds / 3600:g} h more",
     "expires_at": lambda time: f"till {_moment(time)}",
     "start": lambda time: f"from {_moment(time)}",

@@ -20,7 +20,7 @@ from scheduler_app.errors import BadRequest, WrongState
 from scheduler_app.operations import Operation
 from scheduler_app.schemas.fields import MAX_ID
 from scheduler_app.schemas.tasks import TaskRequest
-from scheduler_app.services import callers, statistics, tasks, unique, workers
+from scheduler_app.services import callers, limits, statistics, tasks, unique, workers
 from scheduler_app.services.shared import shared
 from scheduler_app.services.statistics import Period
 
@@ -79,8 +79,11 @@ def operation_as_curl(name: str) -> str:
 
 
 def _found(period: Period) -> list[dict[str, Any]]:
-    figures = statistics.by_operation(period, now=clock())
-    return [known | {"figures": figures.get(known["name"])} for known in workers.known_operations()]
+    figures, counting = statistics.by_operation(period, now=clock()), limits.by_operation()
+    return [
+        known | {"figures": figures.get(known["name"]), "limits": counting.get(known["name"], [])}
+        for known in workers.known_operations()
+    ]
 
 
 def _known(name: str) -> dict[str, Any]:
@@ -108,6 +111,7 @@ def _page(
         status=422 if errors else 200,
         known=known,
         figures=figures,
+        limits=limits.by_operation().get(name, []),
         params=forms.inputs(
             known["params"], values.get("params"), prefix=PARAMS, posted=typed, errors=wrong.get("params")
         ),

@@ -2,7 +2,9 @@
 
 import re
 import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -10,6 +12,7 @@ from scheduler_app.dashboard.frame import blp
 from scheduler_app.operations import USUAL_PAUSES
 from scheduler_app.services.counts import MOST
 
+TIMES: dict[float, str] = {1: "a second", 60: "a minute", 3_600: "an hour", 86_400: "a day"}
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -73,6 +76,27 @@ def pauses(stored: dict[str, float] | None) -> str:
     if least == most or factor == 1:
         return duration(least)
     return f"{duration(least)} to {duration(most)}, up to {factor:g} times as long each time"
+
+
+@blp.app_template_filter()
+def pace(given: Mapping[str, float]) -> str:
+    """Of a limit's rate: 10 a second, 600 a minute, 3 in 2.5 s, 5 of them at once after a pause."""
+    count, seconds, burst = given["count"], given["seconds"], given.get("burst", 1)
+    time = TIMES.get(seconds)
+    return f"{number(count)} {time or 'in ' + duration(seconds)}" + (
+        f", {number(burst)} at once after a pause" if burst > 1 else ""
+    )
+
+
+@blp.app_template_filter()
+def limited(one: dict[str, Any], *, short: bool = False) -> str:
+    """The numbers of a limit: at most 4 at once, 10 a second for each group."""
+    parts = [f"{number(one['max_running'])} at once"] if one["max_running"] else []
+    parts += [pace(one["rate"])] if one["rate"] else []
+    if not parts:
+        return "lifted"
+    group = (" per group" if short else " for each group") if one.get("per") == "group" else ""
+    return ("" if short else "at most ") + ", ".join(parts) + group
 
 
 @blp.app_template_filter()

@@ -6,6 +6,7 @@ from scheduler_app.limits import LONGEST, MOST_COUNT, MOST_RUNNING, PER
 from scheduler_app.schemas.base import AnswerSchema, RequestSchema
 from scheduler_app.schemas.fields import Amount, Time, WholeNumber
 
+OPERATION_NAME = r"[a-z][a-z0-9_.]{0,63}"
 MAX_RUNNING = "So many of its tasks run at once, over all workers."
 COUNT = "So many of its tasks begin in that time, evenly."
 SECONDS = "The length of that time."
@@ -25,8 +26,12 @@ class LimitRequest(RequestSchema):
     """A limit of an operation. With neither number, one that is given in the code is lifted."""
 
     operation = fields.String(
-        validate=validate.Regexp(r"\A[a-z][a-z0-9_.]{0,63}\Z", error="Must be an operation's name."),
-        metadata={"description": "Needed for a new limit.", "example": "http_request"},
+        validate=validate.Regexp(rf"\A{OPERATION_NAME}\Z", error="Must be an operation's name."),
+        metadata={
+            "description": "Needed for a new limit.",
+            "example": "http_request",
+            "pattern": f"^{OPERATION_NAME}$",
+        },
     )
     per = fields.String(validate=validate.OneOf(PER), metadata={"description": PER_WHAT, "example": "group"})
     max_running = WholeNumber(1, MOST_RUNNING, allow_none=True, metadata={"description": MAX_RUNNING, "example": 4})
@@ -64,7 +69,11 @@ class LimitOut(LimitNumbersOut):
     operation = fields.String(metadata={"example": "http_request"})
     per = fields.String(metadata={"enum": PER, "description": PER_WHAT, "example": "group"})
     used = fields.Integer(
-        metadata={"description": "How many count as running, if there is a `max_running`.", "example": 7}
+        allow_none=True,
+        metadata={
+            "description": "How many count as running, if there is a `max_running`; null while Redis does not answer.",
+            "example": 7,
+        },
     )
     waiting = fields.Integer(
         metadata={"description": "How many tasks of the operation wait; counts at most 10,000.", "example": 120}

@@ -13,7 +13,6 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -52,13 +51,30 @@ class Known(NamedTuple):
 
 
 def find() -> list[dict[str, Any]]:
-    """All limits of the operations that the caller reaches, with what they hold up. Raises RedisError."""
-    known = {name: one for name, one in _known().items() if not callers.wrong_reach(one.operation)}
-    used: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    with suppress(RedisError):
-        for (name, group), count in broker.limits.used().items():
-            used[name][group] = count
-    return [_described(name, one, used[name]) for name, one in sorted(known.items())]
+    """All limits of the operations that the caller reaches, with what they hold up."""
+    used = _used()
+    return [_described(name, one, used) for name, one in _within_reach()]
+
+
+def by_operation() -> dict[str, list[dict[str, Any]]]:
+    """The numbers of those that count, for the operations that the caller reaches."""
+    found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for name, one in _within_reach():
+        if one.limit:
+            found[one.operation].append({"name": name, "per": one.limit.per} | _numbers(one.limit))
+    return found
+
+
+def figures(*, most: int) -> list[dict[str, Any]]:
+    """What is used of the limits with a max_running, whoever asks. Raises RedisError."""
+    used: Counter[str] = Counter()
+    for (name, _), count in broker.limits.used().items():
+        used[name] += count
+    known = [(name, one.limit) for name, one in sorted(_known().items()) if one.limit and one.limit.max_running]
+    return [
+        {"limit": name, "per": limit.per, "max_running": limit.max_running, "used": used[name]}
+        for name, limit in known[:most]
+    ]
 
 
 def get(name: str) -> dict[str, Any]:
@@ -76,6 +92,7 @@ def put(name: str, values: dict[str, Any], *, now: datetime) -> dict[str, Any]:
     """
     database.begin_write()
     known = _known()
+    callers.check_reach([known[name].operation] if name in known else [])  # nobody takes what is another's
     row = _row(name, values, known)
     callers.check_reach([row["operation"]])
     new = sum(one.change is not None for one in known.values())
@@ -222,15 +239,31 @@ def _ended(ids: Sequence[str]) -> list[str]:
     ]
 
 
-def _described(name: str, one: Known, used: Counter[str]) -> dict[str, Any]:
+def _within_reach() -> list[tuple[str, Known]]:
+    return [(name, one) for name, one in sorted(_known().items()) if not callers.wrong_reach(one.operation)]
+
+
+def _used() -> defaultdict[str, Counter[str]] | None:
+    """By limit and group; None while Redis does not answer."""
+    used: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    try:
+        for (name, group), count in broker.limits.used().items():
+            used[name][group] = count
+    except RedisError:
+        return None
+    return used
+
+
+def _described(name: str, one: Known, all_used: defaultdict[str, Counter[str]] | None) -> dict[str, Any]:
     waiting = select(Task.task_id).where(Task.status.in_(WAITING), Task.operation == one.operation)
     shown = one.limit or one.code or Limit(1)
+    used = Counter[str]() if all_used is None else all_used[name]
     return {
         "name": name,
         "operation": one.operation,
         "per": one.change.per if one.change else shown.per,
         **_numbers(one.limit),
-        "used": used.total(),
+        "used": None if all_used is None else used.total(),
         "waiting": counts.capped(waiting),
         "groups": [{"group": group or None, "used": count} for group, count in used.most_common(BUSIEST)],
         "code": one.code and _numbers(one.code),
