@@ -29,7 +29,8 @@ def test_a_waiting_task_is_cancelled_at_once_and_does_not_run(
     assert answer.json["finished_at"]
     worker()
     finished(client, [other])
-    assert get(client, cancelled) == answer.json | {"failures": [], "failure_count": 0, "waiting_for": None}
+    detail = {"failures": [], "failure_count": 0, "waiting_for": None, "delivery": None}
+    assert get(client, cancelled) == answer.json | detail
 
 
 @pytest.mark.parametrize("operation", ["trial.ask", "trial.spin_for_ever"])

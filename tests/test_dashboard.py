@@ -57,8 +57,8 @@ def test_without_a_session_every_page_leads_to_the_sign_in(app: Flask) -> None:
 def test_a_reader_is_refused_every_form(app: Flask) -> None:
     client = signed_in(app, new_key(app, "reader", Scope.READ))
     for address in forms(app):
-        if address in ("/dashboard/sign-in", "/dashboard/sign-out", "/dashboard/theme"):
-            continue
+        if address in ("/dashboard/sign-in", "/dashboard/sign-out", "/dashboard/theme") or address.endswith("/stack"):
+            continue  # of these, the last one only reads
         answer = client.post(address, headers=OURS)
         assert answer.status_code == 403, address
         assert "needs a key of scope" in answer.text, address

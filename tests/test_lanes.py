@@ -140,6 +140,16 @@ def test_a_rate_holds_by_the_clock_of_redis(lanes: Lanes) -> None:
     assert max(sum(start <= other < start + 1 for other in started) for start in started) <= 22
 
 
+def test_what_does_not_begin_takes_nothing_from_the_rate(lanes: Lanes) -> None:
+    lanes.limit(Limit(rate=Rate(10, seconds=1), name="fetch"))
+    lanes.post(1, 2, 3)
+    eventually(lambda: lanes.take() == ids(1))
+    lanes.limits.refund([("tasks.p5", "1.0")])
+    assert lanes.take(5, done=ids(1)) == ids(2)
+    lanes.requeue("tasks.p5", "2.0")
+    assert lanes.take() == ids(3)
+
+
 def test_the_bucket_of_a_new_limit_is_empty_and_then_holds_a_burst(lanes: Lanes, valkey: Valkey) -> None:
     lanes.limit(Limit(rate=Rate(10, seconds=1, burst=3), name="fetch"))
     lanes.post(*range(1, 10))

@@ -135,6 +135,27 @@ local function free(key, id)
   end
 end
 
+-- Microseconds from one task to the next, by the limit's rate.
+local function interval(limit)
+  return limit.seconds * 1000000 / limit.count
+end
+
+-- Gives back what a message has taken from the buckets of its rates: it was pulled, and no attempt of it has begun.
+local function refund(message)
+  local operation, group = split(lane_of(message))
+  for _, limit in ipairs(limits_of(operation) or {}) do
+    local bucket = namespace .. ':__rate__.' .. key_of(limit, group)
+    local full = limit.count and redis.call('get', bucket)
+    if full then
+      redis.call('set', bucket, string.format('%.0f', full - interval(limit)), 'keepttl')
+      -- Of the lanes that wait for a time, those of another limit only look once more.
+      for _, waiter in ipairs(redis.call('zrange', namespace .. ':__until__', 0, 9)) do
+        redis.call('zadd', namespace .. ':__until__', 0, waiter)
+      end
+    end
+  end
+end
+
 -- Frees the slots of a message that no worker has any more. Doing it twice does nothing.
 local function release(id, message)
   local operation, group = split(lane_of(message))

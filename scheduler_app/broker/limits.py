@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, cast
 
 import redis
@@ -24,20 +25,31 @@ class Limits:
     """The copy in Redis, and the slots. Every method may raise RedisError."""
 
     def __init__(
-        self, client: redis.Redis, namespace: str, queues: Iterable[str], ask: Callable[[], None] | None
+        self,
+        client: redis.Redis,
+        namespace: str,
+        queues: Iterable[str],
+        ask: Callable[[], None] | None,
+        in_turn: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.client = client
         self.namespace = namespace
         self.queues = queues
-        self._ask = ask
-        self._open, self._sweep, self._free = (script(client, name) for name in ("limits", "sweep", "free"))
+        self.in_turn = in_turn  # wraps one round trip
+        self._ask = ask  # renews the copy from the table; None: there are no limits
+        self._open, self._sweep, self._free, self._refund = (
+            script(client, name) for name in ("limits", "sweep", "free", "refund")
+        )
 
     def state(self) -> State | None:
         """None if Redis has lost it, or was restarted since: then nobody has it count anew who runs."""
         key, fields = f"{self.namespace}:__limits_state__", ("run", "epoch", "digest")
-        run, epoch, digest = (str(value or b"", "utf-8") for value in cast(list[bytes], self.client.hmget(key, fields)))
-        known = self.client.hexists(f"{self.namespace}:__limits__", "")
-        server: dict[str, str] = self.client.info("server")
+        with self.in_turn(), self.client.pipeline(transaction=False) as pipeline:
+            pipeline.hmget(key, fields)
+            pipeline.hexists(f"{self.namespace}:__limits__", "")
+            pipeline.info("server")
+            values, known, server = pipeline.execute()
+        run, epoch, digest = (str(value or b"", "utf-8") for value in values)
         if not known or run != server["run_id"]:
             return None
         return State(int(epoch), digest)
@@ -46,7 +58,8 @@ class Limits:
         """Makes these limits count, by operation, with the slots of what runs. False if Redis has a later epoch."""
         texts = flat((operation, json.dumps(some)) for operation, some in limits.items())
         arguments: list[str | int] = [state.epoch, state.digest, len(limits), *texts, *flat(running)]
-        return bool(self._open(keys=[self.namespace], args=arguments))
+        with self.in_turn():
+            return bool(self._open(keys=[self.namespace], args=arguments))
 
     def renew(self) -> bool:
         """After a loss. False if the limits are not to be had."""
@@ -58,17 +71,26 @@ class Limits:
 
     def sweep(self) -> tuple[int, list[str]]:
         """Wakes what waits beside free slots. Returns how many lanes, and the ids with slots that no worker holds."""
-        woken, ids = self._sweep(keys=[self.namespace], args=[*self.queues])
+        with self.in_turn():
+            woken, ids = self._sweep(keys=[self.namespace], args=[*self.queues])
         return woken, [id_.decode() for id_ in ids]
 
     def free(self, ids: Sequence[str]) -> None:
         if ids:
-            self._free(keys=[self.namespace], args=ids)
+            with self.in_turn():
+                self._free(keys=[self.namespace], args=ids)
+
+    def refund(self, messages: Sequence[tuple[str, str]]) -> None:
+        """Gives back to the rates what these messages, as (queue, id), have taken: they do not begin."""
+        if messages:
+            with self.in_turn():
+                self._refund(keys=[self.namespace], args=flat(messages))
 
     def used(self) -> Counter[tuple[str, str]]:
         """How many slots are in use, by name of the limit and group; MOST keys at most."""
-        keys = cast(list[bytes], self.client.srandmember(f"{self.namespace}:__used__", MOST))
-        with self.client.pipeline(transaction=False) as pipeline:
+        with self.in_turn():
+            keys = cast(list[bytes], self.client.srandmember(f"{self.namespace}:__used__", MOST))
+        with self.in_turn(), self.client.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.scard(f"{self.namespace}:__slots__.{key.decode()}")
             counts = pipeline.execute()

@@ -76,7 +76,7 @@ class PriorityBroker(RedisBroker):
             script(self._quick, name) for name in ("publish", "discard", "place", "heads")
         )
         self.pauses = Pauses(self._quick, self.namespace, ask_paused, self._breaker.call)
-        self.limits = Limits(self.client, self.namespace, self.weights, ask_limits)
+        self.limits = Limits(self._quick, self.namespace, self.weights, ask_limits, self._breaker.call)
         self.ends = self.ends_class(self._quick, self.namespace, self._breaker.call)
         self._holds, self._requeue, self._nack, self._maintain = (
             script(self.client, name) for name in ("holds", "requeue", "nack", "maintain")

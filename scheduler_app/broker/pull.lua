@@ -130,7 +130,7 @@ local function look(limit, group)
     found.little = 2 * found.used >= limit.max_running
   end
   if limit.count then
-    local each = limit.seconds * 1000000 / limit.count
+    local each = interval(limit)
     local whole = limit.burst * each
     local full = tonumber(redis.call('get', namespace .. ':__rate__.' .. key) or state.since + whole)
     found.full = math.max(math.min(full, now + whole), now) + each

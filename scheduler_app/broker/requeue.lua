@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- requeue(KEYS = {namespace}, ARGV = {worker, queue, id, id, ...})
 --
--- Puts messages that the worker has pulled back to where they wait, as Dramatiq's own requeue would. Their slots are free.
+-- Puts messages that the worker has pulled back to where they wait, as Dramatiq's own requeue would. None of them has
+-- begun, so their slots are free.
 
 -- lanes.lua
 
@@ -12,6 +13,7 @@ for i = 3, #ARGV do
   local id = ARGV[i]
   local message = redis.call('srem', acks, id) == 1 and redis.call('hget', messages, id)
   if message then
+    refund(message)
     release(id, message)
     put(ARGV[2], id, message, 'rpush')
   end

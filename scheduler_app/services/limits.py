@@ -175,7 +175,8 @@ def _copy() -> None:
     if state is None or state.epoch >= epoch:  # or else the table has been raised already
         epoch = _raised(state.epoch if state else 0)
     broker.limits.open(State(epoch, digest), limits, _running(limits))
-    log.info("limits count from epoch %d", epoch)
+    if limits:
+        log.info("limits count from epoch %d", epoch)
 
 
 def _raised(above: int) -> int:

@@ -135,6 +135,7 @@ class Exchange:
             self.patience(change)
         except (GaveUp, SQLAlchemyError) as error:
             log.warning("%d tasks are begun again when they are missed: %s", len(claimed), error)
+        self._refund([one.message for one in claimed])
         self.ledger.settle([one.message for one in claimed])
 
     def release(self, messages: Iterable[Message]) -> None:
@@ -188,8 +189,14 @@ class Exchange:
             for message in old:
                 about = {"task_id": message.task_id}
                 log.info("task %d: message %d is out of date", message.task_id, message.claims, extra=about)
+            self._refund(old)
             self.ledger.settle(old)
         return Brought(claimed, suspected)
+
+    def _refund(self, messages: Iterable[Message]) -> None:
+        """They do not begin. Without it, less would begin than the rates allow."""
+        with suppress(redis.RedisError):
+            self.broker.limits.refund([message[:2] for message in messages if message.epoch])
 
     def _requeue(self, messages: list[Message]) -> None:
         """Gives the messages back to their queues, and empties the list.

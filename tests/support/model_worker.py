@@ -1,6 +1,7 @@
 """A worker process of the model: the real queue, exchange, executor and pulse, in threads that stop at points."""
 
 import math
+from contextlib import nullcontext
 from typing import Any, cast
 
 import dramatiq
@@ -73,6 +74,7 @@ class ModelWorker:
         self.threads: list[Actor] = []
         self.broker = WorkerBroker(settings.redis_url, weights=settings.priority_weights, ask_limits=self._count_slots)
         self.broker.broker_id = name
+        self.broker.limits.in_turn = nullcontext
         self.ledger, self.patience = Ledger(), Patience()
         with app.app_context():
             self.writer = StatusWriter(name)

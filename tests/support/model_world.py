@@ -45,7 +45,7 @@ class World:
             self.settings = app_settings._get_current_object()  # type: ignore[attr-defined]
             self.monitor = db.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self.broker._breaker = BreakerOfCall()
-        self.broker.ends.in_turn = self.broker._breaker.call
+        self.broker.ends.in_turn = self.broker.limits.in_turn = self.broker._breaker.call
         self.stage = Stage(self._blockers, self._is_busy)
         self.truth = Truth(self.monitor, clock.now)
         self.truth.retrying = lambda: self._about("retry")
