@@ -55,6 +55,7 @@ BAD = {
     "BACKBEAT_LOG_DAYS": ["0", "a week"],
     "BACKBEAT_ALERT_URL": ["example.com", "ftp://example.com/", "https://user@example.com/", "https://example.com/a b"],
     "BACKBEAT_HEARTBEAT_URL": ["x", "https://"],
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ["collector:4318", "ftp://collector/", "http://"],
     "BACKBEAT_RETENTION_DAYS": ["0", "36501", "forever"],
     "BACKBEAT_AUDIT_DAYS": ["0", "36501", "forever"],
     "BACKBEAT_MAX_WAITING": ["0", "1000000000", "1e6", "many"],

@@ -293,7 +293,7 @@ def test_nobody_takes_a_limit_of_an_operation_that_he_does_not_reach(app: Flask,
 def test_what_was_cancelled_takes_nothing_from_a_rate(trial: Trial) -> None:
     trial.limit(rate={"count": 1, "seconds": 5})
     given_up = trial.post(20, seconds=0)
-    eventually(lambda: trial.spans(), within=10)
+    eventually(trial.spans, within=10)
     trial.client.post("/tasks/cancel/", json={"operation": "limited.work", "limit": 500})
     begun = len(trial.spans())
     [last] = trial.post(1, seconds=0)

@@ -64,7 +64,8 @@ def _has_ended(task_id: int, until: float) -> bool:
             return True
         with admission.outside(), only_waits(over) as given_up:
             over.wait(max(0.0, until - time.monotonic()))
-    return given_up.is_set() or time.monotonic() >= until or tasks.has_ended(task_id)
+    # The whole row: whoever answers then has it.
+    return given_up.is_set() or time.monotonic() >= until or tasks.get(task_id).finished_at is not None
 
 
 def then_wait(view: Callable[..., Any]) -> Callable[..., Any]:
