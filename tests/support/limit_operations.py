@@ -78,9 +78,3 @@ def most_at_once(found: list[Span]) -> int:
         now += change
         most = max(most, now)
     return most
-
-
-def most_begun(found: list[Span], seconds: float) -> int:
-    """In any such time."""
-    begins = sorted(span.begin for span in found)
-    return max(sum(begin <= other < begin + seconds for other in begins) for begin in begins)
