@@ -214,7 +214,7 @@ def test_a_person_makes_a_schedule_and_sees_what_the_clocks_do(page: Page, site:
     expect(preview).to_contain_text("Gap: clocks go from 03:00 to 04:00, so 03:30 does not exist. It fires at")
     expect(preview).to_contain_text("so 03:30 comes twice. It fires once, the first time (UTC+3).")
     assert preview.locator("tbody tr:not(.note)").count() == 10
-    page.get_by_label("Name").fill("clock watcher")
+    page.get_by_label("Name", exact=True).fill("clock watcher")
     page.get_by_role("textbox", name="expression").fill("4+7")
     assert inaccessible(page) == ""
     page.get_by_role("button", name="Make the schedule").click()
