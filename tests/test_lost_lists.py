@@ -114,7 +114,7 @@ def test_what_moves_meanwhile_is_not_taken_for_lost(broker: WorkerBroker, valkey
     def work() -> None:
         worker = WorkerBroker(valkey.url)
         while not stopped.is_set():
-            ids = [id_ for _, id_ in worker.pull(worker.weights, 20)]
+            ids = [id_ for _, id_ in worker.pull(worker.weights, 20).messages]
             worker.requeue("tasks.p5", *ids[::2])
             worker.pull(worker.weights, 0, done=[("tasks.p5", id_) for id_ in ids[1::2]])
             done.update(ids[1::2])
