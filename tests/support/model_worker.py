@@ -1,12 +1,13 @@
 """A worker process of the model: the real queue, exchange, executor and pulse, in threads that stop at points."""
 
 import math
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, cast
 
 import dramatiq
 from flask import Flask
 from marshmallow import Schema
+from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app import database
 from scheduler_app.broker import WorkerBroker
@@ -135,7 +136,7 @@ class ModelWorker:
         self.gone = True
 
     def _count_slots(self) -> None:
-        with self.app.app_context():
+        with suppress(SQLAlchemyError), self.app.app_context():
             limits._copy()
 
     def has_work(self) -> bool:
