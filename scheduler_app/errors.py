@@ -69,8 +69,8 @@ class PriorityNotFound(BackbeatError):
 class LimitNotFound(BackbeatError):
     status = HTTPStatus.NOT_FOUND
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"There is no limit {name!r}.")
+    def __init__(self, name: str, errors: dict[str, Any] | None = None) -> None:
+        super().__init__(f"There is no limit {name!r}.", errors)
 
 
 class KeyNotFound(BackbeatError):

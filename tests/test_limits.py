@@ -193,7 +193,7 @@ def test_a_task_says_which_limit_it_waits_for(trial: Trial) -> None:
 
 def test_a_new_limit_names_its_operation(client: FlaskClient) -> None:
     answer = client.put("/limits/hosts/", json={"max_running": 4})
-    assert answer.status_code == 422
+    assert answer.status_code == 404
     assert answer.json["errors"] == {"operation": ["Needed: there is no limit 'hosts' yet."]}
 
 
@@ -222,7 +222,6 @@ def test_a_limit_of_the_code_keeps_its_operation_and_may_be_lifted(client: Flask
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"operation": "http_request"}, "max_running"),
         ({"operation": "http_request", "max_running": 0}, "max_running"),
         ({"operation": "http_request", "max_running": 10_001}, "max_running"),
         ({"operation": "http_request", "rate": {"count": 0}}, "rate"),
@@ -235,6 +234,12 @@ def test_what_is_wrong_is_named(client: FlaskClient, body: dict[str, Any], field
     answer = client.put("/limits/hosts/", json=body)
     assert answer.status_code == 422
     assert field in (answer.json["errors"].get("json") or answer.json["errors"])
+
+
+def test_a_limit_without_a_number_is_none(client: FlaskClient) -> None:
+    answer = client.put("/limits/hosts/", json={"operation": "http_request"})
+    assert answer.status_code == 409
+    assert answer.json["errors"] == {"max_running": ["Give max_running, rate, or both."]}
 
 
 def test_there_is_an_end_to_limits(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

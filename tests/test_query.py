@@ -15,10 +15,10 @@ OUTSIDE = ("static", "swagger.", "api-docs.", "dashboard.", "root")
 
 
 def calls(app: Flask) -> list[tuple[str, str]]:
-    """The method and path of each call; an id is 7."""
+    """The method and path of each call; an id is 7, and a limit is named hosts."""
     rules = [rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith(OUTSIDE)]
     return [
-        (method, re.sub("<.*?>", "7", rule.rule))
+        (method, re.sub("<.*?>", "7", re.sub("<limit_name.*?>", "hosts", rule.rule)))
         for rule in rules
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     ]

@@ -35,7 +35,12 @@ def test_a_posted_task_is_pending_and_can_be_read_where_location_says(client: Fl
     assert all(task[name] is None for name in ("result", "error", "task_schedule", "started_at", "finished_at"))
     read = client.get(answer.headers["Location"])
     waiting_for = {"reason": "worker", "queue": "tasks.p5"}
-    assert read.json == task | {"failures": [], "failure_count": 0, "waiting_for": waiting_for}
+    assert read.json == task | {
+        "failures": [],
+        "failure_count": 0,
+        "waiting_for": waiting_for,
+        "delivery": None,
+    }
 
 
 def test_a_run_at_with_any_offset_comes_back_in_utc(client: FlaskClient) -> None:

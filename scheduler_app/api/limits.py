@@ -41,6 +41,7 @@ def get_limit(name: str) -> Any:
 @needs(Scope.ADMIN)
 @blp.arguments(LimitRequest, example=CHANGE)
 @blp.response(200, LimitOut, example=answers.LIMIT)
+@blp.alt_response(409, description="It would limit nothing, it is given in the code otherwise, or there are too many.")
 def put_limit(body: dict[str, Any], name: str) -> Any:
     """Make or change a limit
 

@@ -15,7 +15,7 @@ from scheduler_app.dashboard.forms import Input
 from scheduler_app.dashboard.frame import blp, latest, page, told
 from scheduler_app.dashboard.texts import limited
 from scheduler_app.database import clock
-from scheduler_app.errors import Invalid, LimitNotFound
+from scheduler_app.errors import LimitNotFound, WrongState
 from scheduler_app.limits import NAME, OPERATION, PER, default_name
 from scheduler_app.operations import registered
 from scheduler_app.schemas.limits import LimitRequest
@@ -139,8 +139,10 @@ def _put(name: str, asked: dict[str, Any]) -> dict[str, Any]:
     """What is wrong, by field; nothing when it counts now."""
     try:
         service.put(name, asked, now=clock())
-    except Invalid as error:
-        return error.errors or {}
+    except (LimitNotFound, WrongState) as error:
+        if not error.errors:
+            raise
+        return error.errors
     return {}
 
 

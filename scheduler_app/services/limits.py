@@ -26,7 +26,7 @@ from scheduler_app import database, operations
 from scheduler_app.broker import message_id, parse
 from scheduler_app.broker.limits import Running, State
 from scheduler_app.database import DIRECT
-from scheduler_app.errors import Invalid, LimitNotFound
+from scheduler_app.errors import LimitNotFound, WrongState
 from scheduler_app.extensions import broker, db
 from scheduler_app.limit_models import LimitChange, LimitEpoch
 from scheduler_app.limits import Limit, Rate
@@ -88,7 +88,8 @@ def get(name: str) -> dict[str, Any]:
 def put(name: str, values: dict[str, Any], *, now: datetime) -> dict[str, Any]:
     """Makes or changes a limit. It counts in every worker at once. Of one in the code, only its numbers change.
 
-    Raises Invalid, and Forbidden for an operation that the caller does not reach.
+    Raises LimitNotFound for a new one without its operation, WrongState, and Forbidden for an operation that the caller
+    does not reach.
     """
     database.begin_write()
     known = _known()
@@ -97,7 +98,7 @@ def put(name: str, values: dict[str, Any], *, now: datetime) -> dict[str, Any]:
     callers.check_reach([row["operation"]])
     new = sum(one.change is not None for one in known.values())
     if new >= MOST and (name not in known or known[name].change is None):
-        raise Invalid("Too many limits.", {"name": [f"At most {MOST} limits are set at runtime."]})
+        raise WrongState("Too many limits.", {"name": [f"At most {MOST} limits are set at runtime."]})
     row |= {"changed_at": now, "changed_by": callers.name()}
     statement = database.insert(LimitChange).values(row)
     changed = {key: value for key, value in row.items() if key != "name"}
@@ -146,12 +147,12 @@ def _row(name: str, values: dict[str, Any], known: dict[str, Known]) -> dict[str
     of = {"operation": there.operation, "per": (there.limit or there.code or Limit(1)).per} if there else {}
     row = {"name": name, "per": "operation", "max_running": None, "rate": None} | of | values
     if "operation" not in row:
-        raise Invalid("No such limit.", {"operation": [f"Needed: there is no limit {name!r} yet."]})
+        raise LimitNotFound(name, {"operation": [f"Needed: there is no limit {name!r} yet."]})
     for field in ("operation", "per"):
         if there and there.code and row[field] != of[field]:
-            raise Invalid("It is given in the code.", {field: [f"Is {of[field]!r} in the code, and stays so."]})
+            raise WrongState("It is given in the code.", {field: [f"Is {of[field]!r} in the code, and stays so."]})
     if not (row["max_running"] or row["rate"] or (there and there.code)):
-        raise Invalid("Limits nothing.", {"max_running": ["Give max_running, rate, or both."]})
+        raise WrongState("It would limit nothing.", {"max_running": ["Give max_running, rate, or both."]})
     return row
 
 
