@@ -91,6 +91,14 @@ local function put(queue, id, message, command)
   end
 end
 
+local function in_any(sets, id)
+  for _, set in ipairs(sets) do
+    if redis.call('sismember', set, id) == 1 then
+      return true
+    end
+  end
+end
+
 local function key_of(limit, group)
   return limit.per == 'group' and limit.name .. '|' .. group or limit.name
 end

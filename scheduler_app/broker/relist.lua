@@ -46,18 +46,10 @@ if missing <= 0 then
 end
 redis.call('set', lease, process, 'px', lease_time)
 
-local function pulled(id)
-  for _, set in ipairs(acks) do
-    if redis.call('sismember', set, id) == 1 then
-      return true
-    end
-  end
-end
-
 local back = 0
 for i = 3, #ARGV do
   local message = back < missing and redis.call('hget', list .. '.msgs', ARGV[i])
-  if message and not pulled(ARGV[i]) then
+  if message and not in_any(acks, ARGV[i]) then
     put(queue, ARGV[i], message, 'rpush')
     back = back + 1
   end

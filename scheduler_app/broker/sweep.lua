@@ -38,17 +38,10 @@ for _, worker in ipairs(redis.call('zrange', namespace .. ':__heartbeats__', 0, 
     acks[#acks + 1] = namespace .. ':__acks__.' .. worker .. '.' .. queue
   end
 end
-local function pulled(id)
-  for _, set in ipairs(acks) do
-    if redis.call('sismember', set, id) == 1 then
-      return true
-    end
-  end
-end
 local seen = {}
 for _, key in ipairs(redis.call('srandmember', namespace .. ':__used__', MOST)) do
   for _, id in ipairs(redis.call('srandmember', namespace .. ':__slots__.' .. key, MOST)) do
-    if not seen[id] and #found < MOST and not pulled(id) then
+    if not seen[id] and #found < MOST and not in_any(acks, id) then
       found[#found + 1] = id
     end
     seen[id] = true

@@ -7,7 +7,7 @@ import threading
 from marshmallow import Schema, fields
 
 from scheduler_app.operations import Limit, current_task, operation
-from tests.support.limit_operations import leave
+from tests.support.limit_operations import append, leave
 
 AT_ONCE = 3  # attempts of fault.limited
 
@@ -54,9 +54,4 @@ def kill_worker() -> None:
 
 
 def _leave_a_line() -> None:
-    line = f"{current_task.task_id} {current_task.attempt}\n".encode()
-    file = os.open(os.environ["FAULT_EFFECTS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    try:
-        os.write(file, line)
-    finally:
-        os.close(file)
+    append("FAULT_EFFECTS", f"{current_task.task_id} {current_task.attempt}")

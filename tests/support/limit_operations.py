@@ -33,10 +33,14 @@ def free(seconds: float) -> None:
 
 def leave(what: str) -> None:
     attempt = f"{current_task.task_id}.{current_task.attempt}"
-    line = f"{time.monotonic()} {what} {os.getpid()} {attempt}\n".encode()
-    file = os.open(os.environ["LIMIT_LINES"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    append("LIMIT_LINES", f"{time.monotonic()} {what} {os.getpid()} {attempt}")
+
+
+def append(variable: str, line: str) -> None:
+    """To the file that the variable names; several processes may do so at once."""
+    file = os.open(os.environ[variable], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        os.write(file, line)
+        os.write(file, f"{line}\n".encode())
     finally:
         os.close(file)
 
