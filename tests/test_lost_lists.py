@@ -135,6 +135,7 @@ def test_what_moves_meanwhile_is_not_taken_for_lost(broker: WorkerBroker, valkey
     stopped.set()
     for thread in threads:
         thread.join(20)
+    restored += broker.lists.restore()  # a scan may leave what moves to the next one
     assert restored == lost
     there = {id_.decode() for id_ in valkey.client.hkeys(MESSAGES)}
     assert {f"{task_id}.0" for task_id in [*range(4, 2501), *range(3001, 8001)]} <= there | done
