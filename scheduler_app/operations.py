@@ -24,6 +24,7 @@ from werkzeug.local import LocalProxy
 
 from scheduler_app import limits as limiting
 from scheduler_app.config import SettingsError
+from scheduler_app.loading import Load, loader
 from scheduler_app.spelling import explain_unknown, meant
 
 Limit = limiting.Limit  # for those who write operations
@@ -168,7 +169,7 @@ class Operation:
 
     def check(self, params: dict[str, Any]) -> dict[str, Any]:
         """The function's arguments; raises marshmallow's ValidationError."""
-        return cast(dict[str, Any], self._schema.load(params))
+        return cast(dict[str, Any], self._load(params))
 
     @property
     def fields(self) -> list[str]:
@@ -178,6 +179,10 @@ class Operation:
     @cached_property
     def _schema(self) -> Schema:
         return self.params()
+
+    @cached_property
+    def _load(self) -> Load:
+        return loader(self._schema)
 
 
 _operations: dict[str, Operation] = {}

@@ -1,18 +1,15 @@
 """The base classes of all request schemas and all answer schemas."""
 
-from collections.abc import Collection, Mapping, Set
-from contextlib import suppress
+from collections.abc import Collection, Mapping
 from functools import cached_property, partial
 from types import NoneType
 from typing import Any, ClassVar
 
 from marshmallow import RAISE, Schema, ValidationError, fields, missing, validates_schema
-from marshmallow.decorators import POST_LOAD, VALIDATES_SCHEMA
 from marshmallow.fields import Field
 
+from scheduler_app.loading import Quick
 from scheduler_app.spelling import explain_unknown
-
-WHOLE = {"many": False, "partial": None, "unknown": RAISE}  # what marshmallow tells the checks of one complete object
 
 
 class RequestSchema(Schema):
@@ -23,39 +20,17 @@ class RequestSchema(Schema):
     together: ClassVar[dict[str, Any]] = {}  # JSON Schema of what its checks ask of all fields together
 
     def load(self, data: Any, **options: Any) -> Any:
-        """The same as marshmallow's own, in half the time. If there is an error, marshmallow finds all of them."""
-        if options in ({}, {"unknown": RAISE}) and isinstance(data, Mapping):
-            with suppress(ValidationError):
-                return self._load_valid(data)
+        """The same as marshmallow's own, but quicker when the data is valid."""
+        if not options or options == {"unknown": RAISE}:
+            try:
+                return self._quick.load(data)
+            except ValidationError:
+                pass
         return super().load(data, **options)
 
-    def _load_valid(self, data: Mapping[str, Any]) -> Any:
-        """Raises ValidationError at the first error. Of marshmallow's hooks it knows those that requests have."""
-        if not self._required <= data.keys() <= self._keys.keys():
-            raise ValidationError("a field is missing or unknown")
-        loaded: Any = {name: default() if callable(default) else default for name, default in self._defaults.items()}
-        for key in data:
-            name, field = self._keys[key]
-            loaded[name] = field.deserialize(data[key], key, data)
-        for name, _, options in self._hooks[VALIDATES_SCHEMA]:
-            original = [data] if options.get("pass_original") else []
-            getattr(self, name)(loaded, *original, **WHOLE)
-        for name, *_ in self._hooks[POST_LOAD]:
-            loaded = getattr(self, name)(loaded, **WHOLE)
-        return loaded
-
     @cached_property
-    def _keys(self) -> dict[str, tuple[str, Field[Any]]]:
-        """By the key in the JSON: the key in what is loaded, and the field."""
-        return {field.data_key or name: (field.attribute or name, field) for name, field in self.load_fields.items()}
-
-    @cached_property
-    def _required(self) -> Set[str]:
-        return {key for key, (_, field) in self._keys.items() if field.required}
-
-    @cached_property
-    def _defaults(self) -> dict[str, Any]:
-        return {name: field.load_default for name, field in self._keys.values() if field.load_default is not missing}
+    def _quick(self) -> Quick:
+        return Quick(self)
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
         explain_unknown(error.messages_dict, [field.data_key or name for name, field in self.load_fields.items()])
