@@ -122,10 +122,20 @@ def interval(days: int | None, hours: int | None, minutes: int | None = None) ->
 
 def next_after(rule: Rule, after: datetime) -> datetime | None:
     """The first time later than `after`, in UTC; None when there is no more."""
-    if rule.cron is None:
+    if rule.every:
+        moment = _next_of_interval(rule.anchor, rule.every, after)
+    elif rule.cron is not None:
+        moment = _next_of_cron(rule.cron, rule.timezone, _begin(rule, after))
+    else:
         return next(_times(rule, after), None)
-    moment = _next_of_cron(rule.cron, rule.timezone, _begin(rule, after))
     return None if moment is None or (rule.until and moment > rule.until) else moment
+
+
+def _next_of_interval(anchor: datetime, every: timedelta, after: datetime) -> datetime | None:
+    try:
+        return _utc(anchor) + (_passed(anchor, every, after) + 1) * every
+    except OverflowError:  # the calendar ends with the year 9999
+        return None
 
 
 @lru_cache(maxsize=1024)  # many schedules have the same rule, and are due at the same moment

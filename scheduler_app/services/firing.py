@@ -37,7 +37,7 @@ def fire_due(*, now: datetime, limit: int = 500) -> list[timedelta]:
     has its task gets no second one.
     """
     begin_write()
-    schedules = db.session.execute(_due(now, limit)).all()
+    schedules = db.session.connection().execute(_due(now, limit)).all()
     if not schedules:
         db.session.rollback()
         return []
@@ -45,16 +45,18 @@ def fire_due(*, now: datetime, limit: int = 500) -> list[timedelta]:
     decided = [(schedule, _decide(schedule, unfinished, now)) for schedule in schedules]
     _cancel_previous(decided, unfinished, now)
     occurrences = [(schedule, moment) for schedule, decision in decided for moment in decision.create]
-    tasks = create_tasks(occurrences, now=now, jittered=True)
+    jittered = any(schedule.jitter for schedule, _ in occurrences)
+    tasks = create_tasks(occurrences, now=now, jittered=jittered)
     _advance(decided, Counter(task.task_schedule_id for task in tasks), now)
     _record(decided, now)
     db.session.commit()
-    dispatch.publish([task for task in tasks if getattr(task, "run_at", now) <= now])
+    dispatch.publish([task for task in tasks if task.run_at <= now] if jittered else tasks)
     return [now - schedule.next_run_at for schedule in schedules]
 
 
 def _due(now: datetime, limit: int) -> Select[Any]:
-    query = select(*(getattr(TaskSchedule, name) for name in READ)).where(TaskSchedule.next_run_at <= now)
+    columns = TaskSchedule.__table__.c
+    query = select(*(columns[name] for name in READ)).where(TaskSchedule.next_run_at <= now)
     return query.order_by(TaskSchedule.next_run_at).limit(limit).with_for_update(skip_locked=True)
 
 

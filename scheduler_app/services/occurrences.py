@@ -173,15 +173,13 @@ def _listed(created: Sequence[Row[Any]]) -> list[Listed]:
     return listing.read(Task.task_id.in_(ids), order=Task.__table__.c.scheduled_for)
 
 
-def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime, jittered: bool = False) -> list[Row[Any]]:
+def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime, jittered: bool = False) -> Sequence[Row[Any]]:
     """Inserts a task for each time of a schedule that has none yet; the caller commits, then publishes.
 
-    With `jittered` each is due later by the schedule's jitter. If one of the schedules has some, the rows returned have
-    their `run_at`.
+    With `jittered` each is due later by the schedule's jitter, and the rows returned have their `run_at`.
     """
     if not occurrences:
         return []
-    jittered = jittered and any(schedule.jitter for schedule, _ in occurrences)
     expiring = any(schedule.expires_in for schedule, _ in occurrences)
     traces = tracing.begin_firing(len(occurrences))
     used = ("run_at", jittered), ("expires_at", expiring), ("trace", traces)
@@ -191,7 +189,7 @@ def create_tasks(occurrences: Sequence[Occurrence], *, now: datetime, jittered: 
         _given(schedule, moment, now, rare, trace) for (schedule, moment), trace in zip_longest(occurrences, traces)
     )
     connection = db.session.connection()
-    created: list[Row[Any]] = list(connection.execute(statement, parameters(columns, rows) | {"now": now}))
+    created = connection.execute(statement, parameters(columns, rows) | {"now": now}).all()
     labels.keep(((task.task_id, task.labels) for task in created), db.session.execute)
     tracing.end_firing(traces, created)
     return created

@@ -50,9 +50,9 @@ def _catch_up(
     schedule: Row[Any], due: list[datetime], following: datetime | None, now: datetime
 ) -> tuple[list[datetime], list[Omission]]:
     """The times that catch-up lets become tasks, and those that it leaves out."""
-    window = ON_TIME if schedule.catch_up == CatchUp.NONE else timedelta(seconds=schedule.catch_up_window)
-    too_late = [moment for moment in due if moment < now - window]
-    wanted = [moment for moment in due if moment >= now - window]
+    oldest = now - (ON_TIME if schedule.catch_up == CatchUp.NONE else timedelta(seconds=schedule.catch_up_window))
+    too_late = [moment for moment in due if moment < oldest]
+    wanted = due[len(too_late) :]
     superseded: list[datetime] = []
     if schedule.catch_up == CatchUp.LATEST:
         # While more times are due than one pass looks at, the newest of them is still to come.
