@@ -22,7 +22,7 @@ from scheduler_app.services import limits
 from tests.support import limit_operations
 from tests.support.browser import Watch, inaccessible
 from tests.support.pages import OURS, new_key, sign_in, signed_in
-from tests.support.processes import Process, free_port
+from tests.support.processes import Process, eventually, free_port
 from tests.support.servers import Valkey
 from tests.support.system import WEB, WEB_READY
 from tests.support.tasks import submit
@@ -199,6 +199,17 @@ def test_operations_say_which_limits_they_have(client: FlaskClient) -> None:
     text = words(client.get("/dashboard/operations/http_request").text)
     assert f"Limits hosts : {found}" in text
     assert "Limits none" in words(client.get("/dashboard/operations/calculate").text)
+
+
+def test_tasks_that_wait_for_a_rate_are_named(
+    client: FlaskClient, worker: Callable[..., Process], extra: dict[str, str]
+) -> None:
+    client.put("/limits/limited.work/", json={"rate": {"count": 1, "seconds": 3600}})
+    client.put("/limits/idle/", json={"operation": "limited.free", "rate": {"count": 1}})
+    assert "limits have room." in words(client.get(ADDRESS).text)
+    submit(client, *[{"operation": "limited.work", "params": {"seconds": 0}}] * 3)
+    worker(**extra)
+    eventually(lambda: "Tasks wait for the rate of one limit." in words(client.get(ADDRESS).text))
 
 
 @pytest.fixture

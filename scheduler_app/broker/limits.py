@@ -99,3 +99,9 @@ class Limits:
             name, _, group = key.decode().partition("|")
             used[name, group] = count
         return used
+
+    def paced(self) -> set[str]:
+        """The operations of which tasks wait for their turn by a rate; of MOST lanes at most."""
+        with self.in_turn():
+            lanes = cast(list[bytes], self.client.zrange(f"{self.namespace}:__until__", 0, MOST - 1))
+        return {lane.decode().split("|")[1] for lane in lanes}

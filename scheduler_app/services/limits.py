@@ -52,8 +52,8 @@ class Known(NamedTuple):
 
 def find() -> list[dict[str, Any]]:
     """All limits of the operations that the caller reaches, with what they hold up."""
-    used = _used()
-    return [_described(name, one, used) for name, one in _within_reach()]
+    used, paced = _in_redis()
+    return [_described(name, one, used, paced) for name, one in _within_reach()]
 
 
 def by_operation() -> dict[str, list[dict[str, Any]]]:
@@ -245,18 +245,20 @@ def _within_reach() -> list[tuple[str, Known]]:
     return [(name, one) for name, one in sorted(_known().items()) if not callers.wrong_reach(one.operation)]
 
 
-def _used() -> defaultdict[str, Counter[str]] | None:
-    """By limit and group; None while Redis does not answer."""
+def _in_redis() -> tuple[defaultdict[str, Counter[str]] | None, Collection[str]]:
+    """What is used, by limit and group, and the operations held by a rate; None and none while Redis is away."""
     used: defaultdict[str, Counter[str]] = defaultdict(Counter)
     try:
         for (name, group), count in broker.limits.used().items():
             used[name][group] = count
+        return used, broker.limits.paced()
     except RedisError:
-        return None
-    return used
+        return None, ()
 
 
-def _described(name: str, one: Known, all_used: defaultdict[str, Counter[str]] | None) -> dict[str, Any]:
+def _described(
+    name: str, one: Known, all_used: defaultdict[str, Counter[str]] | None, paced: Collection[str]
+) -> dict[str, Any]:
     waiting = select(Task.task_id).where(Task.status.in_(WAITING), Task.operation == one.operation)
     shown = one.limit or one.code or Limit(1)
     used = Counter[str]() if all_used is None else all_used[name]
@@ -267,6 +269,7 @@ def _described(name: str, one: Known, all_used: defaultdict[str, Counter[str]] |
         **_numbers(one.limit),
         "used": None if all_used is None else used.total(),
         "waiting": counts.capped(waiting),
+        "paced": bool(one.limit and one.limit.rate) and one.operation in paced,  # tasks wait for the rate
         "groups": [{"group": group or None, "used": count} for group, count in used.most_common(BUSIEST)],
         "code": one.code and _numbers(one.code),
         "changed_at": one.change and one.change.changed_at,
