@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 POLL = 1.0  # seconds between looks at Redis when no wake-up comes, and between tries while it is away
 SHORT = 0.05  # seconds; tasks that take less are short
+TINY = 0.002  # seconds; while tasks take less, their own threads exchange, since to call the keeper costs more
+LEAST = 1e-6  # seconds, for a clock that did not move
 LOOKAHEAD = 0.02  # seconds of work that may be claimed beyond what the idle threads take, while tasks are short
 MOST_AHEAD = 8  # the same in tasks, for each thread
 TICK = 0.005  # seconds that a success waits to be recorded, at most about
@@ -139,9 +141,10 @@ class WorkQueue:
         """Part of the interface that Dramatiq expects."""
 
     def tidy(self) -> None:
-        """Records what has waited for long, and gives back what no thread comes for."""
+        """Records what has waited for long, fetches more, and gives back what no thread comes for."""
         oldest = self.ledger.oldest_end()
-        if self.ledger.frees_slots or (oldest is not None and time.monotonic() - oldest >= TICK):
+        waits_long = oldest is not None and time.monotonic() - oldest >= TICK
+        if self.ledger.frees_slots or waits_long or (self._runs_low() and self._keeper_fetches()):
             self._exchange()
         # It counts its own looks, not the time: on a busy machine the threads have waited for a core as it has.
         taken, looks = self._seen
@@ -158,8 +161,11 @@ class WorkQueue:
 
     def _run_next(self, deadline: float) -> bool:
         """Runs one attempt, or more. False when nothing came until the deadline, or the worker stops."""
-        if self.more and self.task_time < SHORT and len(self.ready) <= self._ahead() // 2:
-            self._exchange()
+        if self._runs_low():
+            if self._keeper_fetches():
+                self._astir.set()
+            else:
+                self._exchange()
         if self.suspected and self._suspect_runs.acquire(blocking=False):
             self._run_suspected()
             return True
@@ -170,6 +176,13 @@ class WorkQueue:
             self._run(claimed)
             return True
         return self._wait(deadline)
+
+    def _runs_low(self) -> bool:
+        return self.more and self.task_time < SHORT and len(self.ready) <= self._ahead() // 2
+
+    def _keeper_fetches(self) -> bool:
+        """So that no thread lets what is ready wait meanwhile."""
+        return bool(self.ready) and self.task_time >= TINY
 
     def _run_suspected(self) -> None:
         """Such a task may end this process, and then only one of them must be to blame."""
@@ -192,8 +205,8 @@ class WorkQueue:
         except Exception:
             log.exception("task %d: attempt %d is left", claimed.attempt.task_id, claimed.attempt.number)
             self.ledger.settle([claimed.message])
-        took = time.monotonic() - began
-        self.task_time = max(took, 0.8 * self.task_time + 0.2 * took)  # rises at once, falls slowly
+        # A geometric mean: one long task among many short ones changes little.
+        self.task_time = self.task_time**0.8 * max(time.monotonic() - began, LEAST) ** 0.2
         if self.ready or self.closed:  # then this thread does not record at once what it has done
             self._stir()
 
@@ -308,7 +321,9 @@ class WorkQueue:
                 self._astir.wait()
             self._astir.clear()
             self._keeping = True
-            while self._is_astir() and not self._finished.wait(TICK):
+            while self._is_astir() and not self._finished.is_set():
+                self._astir.wait(TICK)
+                self._astir.clear()
                 try:
                     self.tidy()
                 except Exception:
