@@ -1,7 +1,8 @@
 """The work queue of a worker process. Dramatiq's threads run here what it has; it has only what they can start now.
 
 An idle thread that finds nothing to run exchanges for all threads, see exchange.py; the others wait for what it brings.
-While tasks are short, a little more is claimed than the idle threads take, so that a thread runs several in a row.
+While tasks are short, a little more is claimed than the idle threads take, so that a thread runs several in a row. The
+keeper then fetches before that is used up, unless tasks are tiny.
 """
 
 import logging
