@@ -42,6 +42,7 @@ class Connection(psycopg.Connection[Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.has_session = False  # a session of its own on the server, on which something can be set
         self._opened_at = time.monotonic()
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
@@ -79,7 +80,8 @@ class Connection(psycopg.Connection[Any]):
         timeouts = f"{IDLE_TIMEOUT}s", f"{STATEMENT_TIMEOUT}s"
         direct = self.execute(CONFIGURE, (*timeouts, self.info.backend_pid)).fetchone()
         self.commit()  # does nothing where each statement is a transaction of its own
-        if not direct or not self.prepares:
+        self.has_session = bool(direct) and self.prepares
+        if not self.has_session:
             self.prepare_threshold = None  # a pooler may send a prepared statement to a server that does not have it
 
 

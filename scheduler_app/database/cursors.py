@@ -16,8 +16,9 @@ from scheduler_app.extensions import db
 class ThreadCursors:
     """One cursor of the driver per thread, kept between uses. It costs a fraction of what a session costs."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Callable[[Any], object] = lambda _: None) -> None:
         self.engine = db.engines[DIRECT]
+        self._prepare = prepare  # is called with each new cursor
         self._kept = threading.local()
 
     @contextmanager
@@ -28,7 +29,9 @@ class ThreadCursors:
             if not hasattr(kept, "cursor"):
                 kept.connection = None  # opening a new one may fail
                 kept.connection = self.engine.raw_connection()
-                kept.cursor = kept.connection.driver_connection.cursor()
+                cursor = kept.connection.driver_connection.cursor()
+                self._prepare(cursor)
+                kept.cursor = cursor
             yield kept.cursor
         except self.engine.dialect.loaded_dbapi.Error as error:
             if _has_ended(self.engine, kept.connection, error):

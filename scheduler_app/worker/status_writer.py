@@ -8,6 +8,7 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 from scheduler_app.broker import Message
@@ -35,46 +36,43 @@ CLAIM = """
         AND (expires_at IS NULL OR expires_at > ?)
     RETURNING task_id, claims, attempts, max_retries, operation, params, trace, callback
 """
-# For many, on PostgreSQL. The rows are locked first, in the order of their ids: an update from a list locks in any.
-# What is compared is the locked row, so that only the primary key leads to the rows: the index of statuses is full of
-# what just was.
+# For many, on PostgreSQL: one update. It locks the rows in the order in which it meets them, which has to be that of
+# their ids, as everywhere. So the session may neither hash nor read the whole table: then each change is looked up by
+# its key, one after the other, or both sides are merged in the order of the key. Behind a pooler no session is ours to
+# set that on, and the rows are locked first. That costs half as much again.
+BY_KEY = "SET enable_hashjoin = off; SET enable_seqscan = off"
 SETTLE = """
-    WITH ended AS (
-        SELECT * FROM unnest(%s::text[]::bigint[], %s::text[]::int[], %s::text[], %s::text[], %s::timestamptz[],
-            %s::timestamptz[]) AS ended (task_id, claims, result, progress, started_at, finished_at)
-    ), wanted AS (
-        SELECT * FROM unnest(%s::text[]::bigint[], %s::text[]::int[]{epochs}) AS wanted (task_id, claims{epoch})
-    ), {open}locked AS MATERIALIZED (
-        SELECT task_id, claims, status, suspected, expires_at FROM task
-        WHERE task_id = ANY (%s::text[]::bigint[]) ORDER BY task_id FOR NO KEY UPDATE
-    ), succeeded AS (
-        UPDATE task
-        SET status = 'SUCCESS', result = ended.result::json, progress = COALESCE(ended.progress::json, task.progress),
-            started_at = ended.started_at, finished_at = ended.finished_at, cancel_requested = FALSE, suspected = FALSE
-        FROM ended JOIN locked USING (task_id, claims)
-        WHERE task.task_id = ended.task_id AND locked.status = 'STARTED'
-        RETURNING task.task_id, task.claims
-    ), claimed AS (
-        UPDATE task
-        SET status = 'STARTED', claims = task.claims + 1, attempts = attempts + 1, started_at = %s, worker_id = %s,
-            progress = NULL, begun = %s
-        FROM wanted JOIN locked USING (task_id, claims)
-        WHERE task.task_id = wanted.task_id AND locked.status IN ('PENDING', 'RETRYING')
-            AND NOT (locked.suspected AND %s) AND (locked.expires_at IS NULL OR locked.expires_at > %s){is_open}
-        RETURNING task.task_id, task.claims, attempts, max_retries, operation, params, trace, callback
+    WITH {open}change AS MATERIALIZED (
+        SELECT change.* FROM unnest(%s::text[]::bigint[], %s::text[]::int[], %s::text[]::int[], %s::boolean[],
+            %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+            AS change (task_id, claims, epoch, ends, result, progress, started_at, finished_at)
+        {lock}
     )
-    SELECT TRUE, * FROM claimed UNION ALL
-    SELECT FALSE, task_id, claims, NULL, NULL, NULL, NULL, NULL, NULL FROM succeeded
+    UPDATE task
+    SET status = CASE WHEN ends THEN 'SUCCESS' ELSE 'STARTED' END,
+        claims = CASE WHEN ends THEN task.claims ELSE task.claims + 1 END,
+        attempts = CASE WHEN ends THEN task.attempts ELSE task.attempts + 1 END,
+        result = CASE WHEN ends THEN change.result::json ELSE task.result END,
+        progress = CASE WHEN ends THEN COALESCE(change.progress::json, task.progress) END,
+        started_at = CASE WHEN ends THEN change.started_at ELSE %s END,
+        finished_at = CASE WHEN ends THEN change.finished_at ELSE task.finished_at END,
+        worker_id = CASE WHEN ends THEN task.worker_id ELSE %s END,
+        begun = CASE WHEN ends THEN task.begun ELSE %s END,
+        cancel_requested = task.cancel_requested AND NOT ends,
+        suspected = task.suspected AND NOT ends
+    FROM change
+    WHERE task.task_id = change.task_id AND task.claims = change.claims AND CASE
+        WHEN ends THEN task.status = 'STARTED'
+        ELSE task.status IN ('PENDING', 'RETRYING') AND NOT (task.suspected AND %s)
+            AND (task.expires_at IS NULL OR task.expires_at > %s){is_open} END
+    RETURNING ends, task.task_id, task.claims, task.attempts, task.max_retries, task.operation,
+        CASE WHEN NOT ends THEN task.params END, task.trace, task.callback
 """
+IN_ORDER = "ORDER BY change.task_id"
+LOCKED = "JOIN task USING (task_id) ORDER BY task_id FOR NO KEY UPDATE OF task"
 # Messages with slots in limits are only claimed while these count. The lock makes a new epoch wait for this commit.
-LIMITED = {
-    "epochs": ", %s::text[]::int[]",
-    "epoch": ", epoch",
-    "open": "open AS MATERIALIZED (SELECT epoch FROM limit_epoch FOR SHARE), ",
-    "is_open": " AND (wanted.epoch = 0 OR wanted.epoch = (SELECT epoch FROM open))",
-}
-SETTLE_LIMITED = SETTLE.format(**LIMITED)
-SETTLE = SETTLE.format(**dict.fromkeys(LIMITED, ""))
+OPEN = "open AS MATERIALIZED (SELECT epoch FROM limit_epoch FOR SHARE), "
+IS_OPEN = " AND (change.epoch = 0 OR change.epoch = (SELECT epoch FROM open))"
 EPOCH = "SELECT epoch FROM limit_epoch"
 # Why a message was not claimed.
 LOOK = """
@@ -110,7 +108,7 @@ class StatusWriter:
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
-        self.cursors = ThreadCursors()
+        self.cursors = ThreadCursors(_look_up_by_key)
         self._sqlite = self.cursors.engine.dialect.name == "sqlite"
         self._turn = threading.Lock()  # for writes to SQLite, which itself waits by sleeping, ever longer
 
@@ -175,28 +173,26 @@ class StatusWriter:
     def _together(
         self, ended: Sequence[Success], messages: Sequence[Message], claim: Claim
     ) -> tuple[set[tuple[int, int]], Rows]:
-        # Numbers go as text, since the driver gives a list of numbers another type with each size of them.
-        ids = [str(success.attempt.task_id) for success in ended]
-        wanted = [str(message.task_id) for message in messages]
-        limited = any(message.epoch for message in messages)
+        more = len(messages)
         values = (
-            ids,
-            [str(success.attempt.claims) for success in ended],
-            [success.result for success in ended],
-            [success.progress for success in ended],
-            [success.started_at for success in ended],
-            [success.finished_at for success in ended],
-            wanted,
-            [str(message.claims) for message in messages],
-            *([[str(message.epoch) for message in messages]] if limited else ()),
-            ids + wanted,
+            # Numbers go as text, since the driver gives a list of numbers another type with each size of them.
+            [str(one.attempt.task_id) for one in ended] + [str(message.task_id) for message in messages],
+            [str(one.attempt.claims) for one in ended] + [str(message.claims) for message in messages],
+            ["0"] * len(ended) + [str(message.epoch) for message in messages],
+            [True] * len(ended) + [False] * more,
+            [one.result for one in ended] + [None] * more,
+            [one.progress for one in ended] + [None] * more,
+            [one.started_at for one in ended] + [None] * more,
+            [one.finished_at for one in ended] + [None] * more,
             *claim,
             claim[0],
         )
+        limited = any(message.epoch for message in messages)
         with self.cursors.current() as cursor:
+            text = _settlement(limited, cursor.connection.has_session)
             # Not prepared: a plan that was made while the table was small would be kept when it is large.
-            rows = cursor.execute(SETTLE_LIMITED if limited else SETTLE, values, prepare=False).fetchall()
-        return {(row[1], row[2]) for row in rows if not row[0]}, [row[1:] for row in rows if row[0]]
+            rows = cursor.execute(text, values, prepare=False).fetchall()
+        return {(row[1], row[2]) for row in rows if row[0]}, [row[1:] for row in rows if not row[0]]
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
@@ -217,6 +213,17 @@ class StatusWriter:
     def _row(self, success: Success) -> Sequence[Any]:
         times = self._time(success.started_at), self._time(success.finished_at)
         return success.result, success.progress, *times, success.attempt.task_id, success.attempt.claims
+
+
+def _look_up_by_key(cursor: Any) -> None:
+    if getattr(cursor.connection, "has_session", False):
+        cursor.execute(BY_KEY)
+
+
+@cache
+def _settlement(limited: bool, by_key: bool) -> str:
+    parts = {"open": OPEN, "is_open": IS_OPEN} if limited else {"open": "", "is_open": ""}
+    return SETTLE.format(lock=IN_ORDER if by_key else LOCKED, **parts)
 
 
 def _attempt(message: Message, row: Sequence[Any], begun: bool) -> Attempt:
