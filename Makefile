@@ -22,6 +22,8 @@ run: .venv/installed ## start everything in this terminal; Ctrl-C stops it
 otel: .venv/installed ## install what traces need, see docs/operating.md
 	@$(PIP) -r requirements-otel.lock
 
+# Compiled code is kept, whatever the caller says: else each process that a test starts would compile all again.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/installed-dev ## run the tests; ARGS="-k name" goes to pytest
 	@$(VENV)/python -m pytest $(ARGS)
 
