@@ -15,7 +15,8 @@ from flask import Flask
 from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from scheduler_app import create_app, database, logs, tracing
+from scheduler_app import database, logs, tracing
+from scheduler_app.application import create_app
 from scheduler_app.config import Settings
 from scheduler_app.database import failures
 from scheduler_app.extensions import broker

@@ -7,10 +7,11 @@ import asyncio
 import socket
 import sys
 
-from scheduler_app import create_app, logs, server, tracing
+from scheduler_app import logs, server, tracing
 from scheduler_app.api import MAX_BODY
 from scheduler_app.config import Settings, SettingsError, environment
 from scheduler_app.supervisor import Service, StartError, Supervisor
+from scheduler_app.web import create_web_app
 
 APP_LOAD_ERROR = 4  # when a worker exits with this code, gunicorn ends; after any other it would start workers for ever
 
@@ -54,7 +55,7 @@ def share(listening: socket.socket) -> int:
 try:
     settings = Settings.load()
     logs.configure(settings.log_level, settings.log_format, process="web")
-    app = create_app(settings)
+    app = create_web_app(settings)
     tracing.configure(settings, process="web")
 except SettingsError as error:
     print(error, file=sys.stderr)

@@ -4,7 +4,8 @@ import logging
 
 import dramatiq
 
-from scheduler_app import create_app, logs, tracing
+from scheduler_app import logs, tracing
+from scheduler_app.application import create_app
 from scheduler_app.broker import WorkerBroker
 from scheduler_app.config import Settings
 from scheduler_app.worker import attempt_log

@@ -15,9 +15,9 @@ import psycopg
 from flask import Flask
 from flask_migrate import upgrade
 
-from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
+from scheduler_app.web import create_web_app
 from tests.support.processes import ROOT, Process
 from tests.support.servers import Postgres, Valkey
 
@@ -92,7 +92,7 @@ def migrate(environ: Environ) -> None:
 @contextmanager
 def application(environ: Environ) -> Iterator[Flask]:
     """The application on these servers, in this process, with its context."""
-    app = create_app(Settings.from_env(environ))
+    app = create_web_app(Settings.from_env(environ))
     with app.app_context():
         yield app
         db.session.remove()

@@ -16,10 +16,10 @@ from flask_migrate import upgrade
 from sqlalchemy import text
 
 from scheduler import fire as scan
-from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.services.firing import fire_due
+from scheduler_app.web import create_web_app
 from tests.support.processes import Process, eventually
 from tests.support.servers import Postgres, Valkey
 from tests.support.system import SCHEDULER, SCHEDULER_READY
@@ -68,7 +68,7 @@ def system() -> Iterator[tuple[Flask, dict[str, str]]]:
     try:
         postgres.sql("CREATE DATABASE backbeat")
         environ = {"DATABASE_URL": postgres.url("backbeat"), "REDIS_URL": valkey.url}
-        app = create_app(Settings.from_env(environ))
+        app = create_web_app(Settings.from_env(environ))
         with app.app_context():
             upgrade()
         yield app, environ
@@ -104,7 +104,7 @@ def idle(schedules: int) -> None:
 
 def fire() -> NoReturn:
     """What scheduler.py does, without its other duties."""
-    app = create_app(Settings.load())
+    app = create_web_app(Settings.load())
     print("scheduler ready", flush=True)
     while True:
         with app.app_context():

@@ -1,9 +1,8 @@
-"""Flask extensions, unbound; create_app binds them."""
+"""The extension for the database, unbound, and what create_app has made for the application that is current."""
 
 from typing import TYPE_CHECKING, cast
 
 from flask import current_app
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
@@ -29,6 +28,5 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(metadata=Base.metadata)
-migrate = Migrate(db=db, directory="migrations", render_as_batch=True)
 broker = cast("PriorityBroker", LocalProxy(lambda: current_app.extensions["backbeat.broker"]))
 settings = cast("Settings", LocalProxy(lambda: current_app.extensions["backbeat.settings"]))

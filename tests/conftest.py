@@ -11,9 +11,9 @@ from flask_migrate import upgrade
 from playwright.sync_api import Browser, Page
 from sqlalchemy import text
 
-from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import Base, db
+from scheduler_app.web import create_web_app
 from tests.support.browser import Watch, open_browser
 from tests.support.http_server import Server, serving
 from tests.support.processes import Process, free_port
@@ -57,7 +57,7 @@ def own_postgres() -> Iterator[Postgres]:
     """For tests that harm it; with a migrated database, backbeat."""
     server = Postgres()
     server.sql("CREATE DATABASE backbeat")
-    app = create_app(Settings.from_env({"DATABASE_URL": server.url("backbeat")}))
+    app = create_web_app(Settings.from_env({"DATABASE_URL": server.url("backbeat")}))
     with app.app_context():
         upgrade()
         db.engine.dispose()
@@ -72,7 +72,7 @@ def migrated(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> di
     file = tmp_path_factory.mktemp("migrated") / "backbeat.db"
     urls = {"postgresql": postgres.url("backbeat"), "sqlite": f"sqlite:///{file}"}
     for url in urls.values():
-        app = create_app(Settings.from_env({"DATABASE_URL": url}))
+        app = create_web_app(Settings.from_env({"DATABASE_URL": url}))
         with app.app_context():
             upgrade()
             db.engine.dispose()
@@ -116,7 +116,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
         postgres: Postgres = request.getfixturevalue("postgres")
         postgres.sql("CREATE DATABASE old")
         url = postgres.url("old")
-    app = create_app(Settings.from_env({"DATABASE_URL": url}))
+    app = create_web_app(Settings.from_env({"DATABASE_URL": url}))
     with app.app_context():
         upgrade(revision=request.node.get_closest_marker("old").args[0])
         yield app
@@ -147,7 +147,7 @@ def environ(database_url: str, valkey: Valkey, tmp_path: Path) -> dict[str, str]
 
 @pytest.fixture
 def app(environ: dict[str, str]) -> Iterator[Flask]:
-    app = create_app(Settings.from_env(environ))
+    app = create_web_app(Settings.from_env(environ))
     yield app
     with app.app_context():
         if db.engine.dialect.name == "postgresql":
@@ -162,7 +162,7 @@ def another(app: Flask, environ: dict[str, str]) -> Iterator[Callable[..., Flask
     made: list[Flask] = []
 
     def another(**settings: str) -> Flask:
-        made.append(create_app(Settings.from_env(environ | settings)))
+        made.append(create_web_app(Settings.from_env(environ | settings)))
         return made[-1]
 
     yield another

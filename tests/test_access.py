@@ -6,9 +6,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from scheduler_app import create_app
 from scheduler_app.access.views import check_every_view
 from scheduler_app.config import Settings
+from scheduler_app.web import create_web_app
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # one kind is enough here
 
@@ -19,7 +19,7 @@ OPEN = ["/livez", "/readyz", "/openapi.json", "/swagger/", "/swagger/start.js", 
 
 @pytest.fixture
 def keyed(environ: dict[str, str]) -> FlaskClient:
-    return create_app(Settings.from_env(environ | {"BACKBEAT_API_KEY": KEY})).test_client()
+    return create_web_app(Settings.from_env(environ | {"BACKBEAT_API_KEY": KEY})).test_client()
 
 
 def bearer(key: str, scheme: str = "Bearer") -> dict[str, str]:
@@ -155,7 +155,7 @@ def test_a_view_that_says_nothing_keeps_the_application_from_starting(app: Flask
 @pytest.mark.parametrize(("trusted", "seen"), [("0", "127.0.0.1"), ("1", "198.51.100.7"), ("2", "192.0.2.1")])
 def test_behind_proxies_the_address_is_the_client_s(environ: dict[str, str], trusted: str, seen: str) -> None:
     given = {"BACKBEAT_API_KEY": KEY, "BACKBEAT_TRUSTED_PROXIES": trusted}
-    client = create_app(Settings.from_env(environ | given)).test_client()
+    client = create_web_app(Settings.from_env(environ | given)).test_client()
     headers = bearer(KEY) | {"X-Forwarded-For": "203.0.113.9, 192.0.2.1, 198.51.100.7"}
     client.post("/keys/", json={"name": "shop", "scope": "read"}, headers=headers)
     assert client.get("/audit/", headers=headers).json[0]["address"] == seen
@@ -163,7 +163,7 @@ def test_behind_proxies_the_address_is_the_client_s(environ: dict[str, str], tru
 
 def test_behind_a_proxy_a_path_prefix_works(environ: dict[str, str]) -> None:
     given = {"BACKBEAT_API_KEY": KEY, "BACKBEAT_TRUSTED_PROXIES": "1"}
-    client = create_app(Settings.from_env(environ | given)).test_client()
+    client = create_web_app(Settings.from_env(environ | given)).test_client()
     headers = bearer(KEY) | {"X-Forwarded-Prefix": "/backbeat"}
     assert client.post("/tasks/", json={"operation": "4+7"}, headers=headers).location == "/backbeat/tasks/1/"
 

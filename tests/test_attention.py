@@ -10,13 +10,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event, insert, update
 
-from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db, settings
 from scheduler_app.models import Scheduler, Status, TaskSchedule
 from scheduler_app.services import attempts, attention, health, pauses, schedulers, tasks, verdict, workers
 from scheduler_app.services.attention import Target
 from scheduler_app.services.verdict import State, length
+from scheduler_app.web import create_web_app
 from tests.support.servers import Valkey
 from tests.test_history import NOW, SECOND, end, roll_up
 
@@ -252,7 +252,7 @@ def close() -> None:
 @pytest.fixture
 def away(environ: dict[str, str], own_valkey: Valkey) -> Iterator[Flask]:
     """An application whose Redis is gone."""
-    app = create_app(Settings.from_env(environ | {"REDIS_URL": own_valkey.url}))
+    app = create_web_app(Settings.from_env(environ | {"REDIS_URL": own_valkey.url}))
     own_valkey.kill()
     with app.app_context():
         yield app
@@ -290,7 +290,7 @@ def test_a_scan_interval_is_given_to_schedules_before_they_are_late(environ: dic
     schedule(next_run_at=now - 30 * SECOND)
     assert schedulers.late(now=now)
     assert settings.scan_interval == 1
-    with create_app(Settings.from_env(environ | {"BACKBEAT_SCAN_INTERVAL": "60"})).app_context():
+    with create_web_app(Settings.from_env(environ | {"BACKBEAT_SCAN_INTERVAL": "60"})).app_context():
         assert not schedulers.late(now=now)
         close()
     assert db.session.query(Scheduler).count() == 0

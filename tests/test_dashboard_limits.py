@@ -12,13 +12,13 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect
 from werkzeug.test import TestResponse
 
-from scheduler_app import create_app
 from scheduler_app.access_models import Scope
 from scheduler_app.config import Settings
 from scheduler_app.dashboard.texts import limited, pace
 from scheduler_app.database import clock
 from scheduler_app.extensions import db
 from scheduler_app.services import limits
+from scheduler_app.web import create_web_app
 from tests.support import limit_operations
 from tests.support.browser import Watch, inaccessible
 from tests.support.pages import OURS, new_key, sign_in, signed_in
@@ -215,7 +215,7 @@ def test_tasks_that_wait_for_a_rate_are_named(
 @pytest.fixture
 def away(app: Flask, environ: dict[str, str], own_valkey: Valkey) -> Iterator[FlaskClient]:
     """A client of an application whose Redis is gone."""
-    without = create_app(Settings.from_env(environ | {"REDIS_URL": own_valkey.url}))
+    without = create_web_app(Settings.from_env(environ | {"REDIS_URL": own_valkey.url}))
     own_valkey.kill()
     yield without.test_client()
     with without.app_context():

@@ -9,13 +9,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect
 
-from scheduler_app import create_app
 from scheduler_app.access_models import Scope
 from scheduler_app.config import Settings
 from scheduler_app.dashboard import priorities
 from scheduler_app.extensions import db
 from scheduler_app.models import Status
 from scheduler_app.services import statistics
+from scheduler_app.web import create_web_app
 from tests.support.browser import Watch, inaccessible
 from tests.support.pages import OURS, new_key, sign_in, signed_in
 from tests.support.processes import Process, eventually
@@ -105,7 +105,7 @@ def test_a_purge_says_first_how_many_it_cancels(client: FlaskClient) -> None:
 @pytest.fixture
 def away(app: Flask, environ: dict[str, str], own_valkey: Valkey) -> Iterator[FlaskClient]:
     """A client of an application whose Redis is gone."""
-    without = create_app(Settings.from_env(environ | {"REDIS_URL": own_valkey.url}))
+    without = create_web_app(Settings.from_env(environ | {"REDIS_URL": own_valkey.url}))
     own_valkey.kill()
     yield without.test_client()
     with without.app_context():

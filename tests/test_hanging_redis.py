@@ -13,11 +13,11 @@ import redis
 from flask import Flask
 from flask.testing import FlaskClient
 
-from scheduler_app import create_app
 from scheduler_app.broker import Delivery, NotAsked, PriorityBroker, breaker
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.services import dispatch
+from scheduler_app.web import create_web_app
 from tests.support.processes import eventually
 from tests.support.servers import Valkey
 
@@ -27,7 +27,7 @@ TASK = {"operation": "1+1"}
 @pytest.fixture
 def app(database_url: str, own_valkey: Valkey) -> Iterator[Flask]:
     """An application on a Redis that may be frozen."""
-    app = create_app(Settings.from_env({"DATABASE_URL": database_url, "REDIS_URL": own_valkey.url}))
+    app = create_web_app(Settings.from_env({"DATABASE_URL": database_url, "REDIS_URL": own_valkey.url}))
     with app.app_context():
         yield app
         for engine in db.engines.values():

@@ -11,9 +11,9 @@ from flask_migrate import downgrade, upgrade
 from sqlalchemy import event
 from werkzeug.test import TestResponse
 
-from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
+from scheduler_app.web import create_web_app
 from tests.support.processes import Process, eventually
 from tests.support.servers import Valkey
 
@@ -27,7 +27,7 @@ def probe(environ: dict[str, str]) -> Iterator[Callable[..., FlaskClient]]:
     apps: list[Flask] = []
 
     def probe(**extra: str) -> FlaskClient:
-        apps.append(create_app(Settings.from_env(environ | extra)))
+        apps.append(create_web_app(Settings.from_env(environ | extra)))
         return apps[-1].test_client()
 
     yield probe

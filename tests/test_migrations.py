@@ -16,10 +16,10 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import inspect, select, text
 
-from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import Base, db
 from scheduler_app.models import LeftOutTime, TaskSchedule
+from scheduler_app.web import create_web_app
 from tests.support.servers import Postgres
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +40,7 @@ def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[s
 
 @pytest.fixture
 def app(empty_database: str) -> Iterator[Flask]:
-    app = create_app(Settings.from_env({"DATABASE_URL": empty_database}))
+    app = create_web_app(Settings.from_env({"DATABASE_URL": empty_database}))
     with app.app_context():
         yield app
         db.engine.dispose()

@@ -16,10 +16,10 @@ from flask_migrate import upgrade
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import select
 
-from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task, Worker
+from scheduler_app.web import create_web_app
 from tests.support.harms import frozen
 from tests.support.processes import Process, eventually
 from tests.support.servers import Postgres, Valkey
@@ -204,7 +204,7 @@ def test_when_the_primary_stands_still_its_standby_takes_over(
         "BACKBEAT_OPERATIONS": "actors,tests.support.fault_operations",
         "FAULT_EFFECTS": str(effects),
     }
-    app = create_app(Settings.from_env(environ))
+    app = create_web_app(Settings.from_env(environ))
     with app.app_context():
         upgrade()
     client = app.test_client()

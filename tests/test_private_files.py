@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from scheduler_app import create_app, standalone
+from scheduler_app import standalone
 from scheduler_app.config import Settings, SettingsError
 from scheduler_app.extensions import db
 from scheduler_app.private_files import UMASK
+from scheduler_app.web import create_web_app
 
 
 def open_to_others(folder: Path) -> list[str]:
@@ -18,7 +19,7 @@ def open_to_others(folder: Path) -> list[str]:
 
 def write(file: Path) -> None:
     """As an application with this database does."""
-    app = create_app(Settings.from_env({"DATABASE_URL": f"sqlite:///{file}"}))
+    app = create_web_app(Settings.from_env({"DATABASE_URL": f"sqlite:///{file}"}))
     with app.app_context(), db.engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS mark (number INTEGER)")
         assert {"backbeat.db", "backbeat.db-wal", "backbeat.db-shm"} <= {path.name for path in file.parent.iterdir()}
@@ -40,7 +41,7 @@ def test_the_files_of_sqlite_are_made_for_their_owner_and_closed_if_they_were_op
 def test_a_folder_in_which_everybody_can_write_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(SettingsError, match="DATABASE_URL: everybody can write in "):
-        create_app(Settings.from_env({"DATABASE_URL": f"sqlite:///{tmp_path}/backbeat.db"}))
+        create_web_app(Settings.from_env({"DATABASE_URL": f"sqlite:///{tmp_path}/backbeat.db"}))
     with pytest.raises(SettingsError, match="BACKBEAT_DATA_DIR: everybody can write in "):
         standalone.hold(tmp_path)
     tmp_path.chmod(0o700)

@@ -11,8 +11,8 @@ import schemathesis
 from flask import Flask
 from flask.testing import FlaskClient
 
-from scheduler_app import create_app
 from scheduler_app.config import Settings
+from scheduler_app.web import create_web_app
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # one kind is enough here
 
@@ -28,7 +28,7 @@ def spec(client: FlaskClient) -> dict[str, Any]:
 
 @pytest.fixture
 def keyed_spec(environ: dict[str, str]) -> dict[str, Any]:
-    app = create_app(Settings.from_env(environ | {"BACKBEAT_API_KEY": KEY}))
+    app = create_web_app(Settings.from_env(environ | {"BACKBEAT_API_KEY": KEY}))
     document: dict[str, Any] = app.test_client().get("/openapi.json").json
     return document
 

@@ -14,10 +14,10 @@ from flask import Flask
 from hypothesis.stateful import run_state_machine_as_test
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.services.ends import Ends
+from scheduler_app.web import create_web_app
 
 EXAMPLES = int(os.environ.get("SPEC_EXAMPLES", "0"))
 KEY = "0123456789abcdef"
@@ -40,7 +40,7 @@ READ_BY_A_GRAMMAR = {
 def described(request: pytest.FixtureRequest, environ: dict[str, str], app: Flask) -> Iterator[schemathesis.BaseSchema]:
     """What the specification says; calls bring the key if one is needed."""
     if request.param:
-        app = create_app(Settings.from_env(environ | {"BACKBEAT_API_KEY": KEY}))
+        app = create_web_app(Settings.from_env(environ | {"BACKBEAT_API_KEY": KEY}))
         app.wsgi_app = bringing_the_key(app.wsgi_app)  # type: ignore[method-assign]
     app.extensions["backbeat.ends"] = Ends(app, most=0)  # whoever asks to wait is answered at once
     yield schemathesis.openapi.from_wsgi("/openapi.json", app)

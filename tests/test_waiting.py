@@ -10,12 +10,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from scheduler_app import create_app
 from scheduler_app.broker import MAX_AHEAD
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.models import Status
 from scheduler_app.services import workers
+from scheduler_app.web import create_web_app
 from tests.support.processes import Process, eventually
 from tests.support.servers import Valkey
 from tests.test_tasks_api import post, set_status
@@ -108,7 +108,7 @@ def test_a_due_task_that_redis_does_not_have_waits_for_the_relay(app: Flask, cli
 
 @pytest.fixture
 def own_client(environ: dict[str, str], own_valkey: Valkey) -> Iterator[FlaskClient]:
-    app = create_app(Settings.from_env(environ | {"REDIS_URL": own_valkey.url}))
+    app = create_web_app(Settings.from_env(environ | {"REDIS_URL": own_valkey.url}))
     yield app.test_client()
     with app.app_context():
         for engine in db.engines.values():

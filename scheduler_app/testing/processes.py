@@ -23,10 +23,11 @@ import apscheduler.schedulers.blocking  # noqa: F401 (for the forks)
 import dramatiq
 from flask_migrate import upgrade
 
-from scheduler_app import create_app, server, standalone
+from scheduler_app import server, standalone
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.supervisor.child import GUARD
+from scheduler_app.web import create_web_app
 
 ROOT = Path(__file__).parents[2]
 GRACE = 5.0  # seconds that a process has to stop
@@ -41,7 +42,7 @@ def main() -> None:
 def run(settings: Settings, valkey: Path) -> None:
     lifeline, held = os.pipe()
     start_valkey(settings, valkey, lifeline)
-    app = create_app(settings)
+    app = create_web_app(settings)
     with app.app_context():
         upgrade(str(ROOT / "migrations"))
         for engine in db.engines.values():

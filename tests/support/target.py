@@ -14,10 +14,10 @@ from flask_migrate import upgrade
 from sqlalchemy import NullPool, Row, Select, create_engine, func, select
 from sqlalchemy.exc import OperationalError
 
-from scheduler_app import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import db
 from scheduler_app.models import Status, Task, Worker
+from scheduler_app.web import create_web_app
 from tests.support import faketime
 from tests.support.faketime import WrongClock
 from tests.support.processes import Process, eventually
@@ -110,7 +110,7 @@ class Target:
             "FAULT_EFFECTS": str(self.effects),
             "LIMIT_LINES": str(self.limit_lines),
         }
-        app = create_app(Settings.from_env({"DATABASE_URL": url}))
+        app = create_web_app(Settings.from_env({"DATABASE_URL": url}))
         with app.app_context():
             upgrade()
             engine_url = db.engine.url
