@@ -28,6 +28,7 @@ def register_access(app: Flask) -> None:
 
 def _add_headers(response: Response) -> Response:
     """To every answer, errors too. A view that sets one itself knows better."""
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+    # Not with setdefault, which makes an exception for each that is missing.
+    there = {name.lower() for name, _ in response.headers}
+    response.headers.extend((name, value) for name, value in HEADERS.items() if name.lower() not in there)
     return response

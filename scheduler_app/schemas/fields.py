@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType, NoneType
 from typing import Any
 
@@ -35,7 +36,7 @@ class Time(fields.AwareDateTime):
         super().__init__(format="iso", metadata={"pattern": WITHIN_YEARS, **metadata}, **kwargs)
 
     def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
-        return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return None if value is None else utc_text(value)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         # A '+' that was not escaped in a query string arrives as a space.
@@ -47,6 +48,11 @@ class Time(fields.AwareDateTime):
 
 
 WRITTEN_AS_IS[Time] = (NoneType,)
+
+
+@lru_cache(maxsize=64)  # most tasks of a batch have the same times
+def utc_text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 class Number(fields.Integer):

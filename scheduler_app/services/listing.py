@@ -34,9 +34,10 @@ def read(*conditions: ColumnElement[bool], order: ColumnElement[Any], limit: int
 
 def brief(task: SimpleNamespace) -> Listed:
     """The same of a task that has just been created."""
-    truncated = len(json.dumps(task.params)) > SHORT
-    left_out = {"params": None} if truncated else {}
-    return Listed(**vars(task) | left_out | {"truncated": truncated, "failure_count": 0})
+    listed = Listed(**vars(task), truncated=len(json.dumps(task.params)) > SHORT, failure_count=0)
+    if listed.truncated:
+        listed.params = None
+    return listed
 
 
 def briefly(tasks: Sequence[SimpleNamespace]) -> list[Listed]:

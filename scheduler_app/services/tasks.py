@@ -44,7 +44,7 @@ FRESH = dict.fromkeys(column.name for column in Task.__table__.c if column.name 
 COPIED = ("operation", "priority", "max_retries", "run_at", "created_at", "created_by")
 # Columns that few tasks use: the statement for the others is without them.
 RARE = ("trace", "retry", "expires_at", "labels", "group", "callback", "unique", "unique_key")
-JSON = ("params", "trace", "retry", "labels", "callback", "unique")  # columns that the statement gets as text
+JSON = {"params", "trace", "retry", "labels", "callback", "unique"}  # columns that the statement gets as text
 
 
 def submit(
@@ -98,8 +98,9 @@ def _insert(requests: Sequence[dict[str, Any]], now: datetime, execute: Callable
     new = {"created_at": now, "created_by": callers.name(), "trace": tracing.current() or None}
     rows = [new | request | {"run_at": max(request.get("run_at") or now, now)} for request in requests]
     rows = [_expiring(row) if row.get("expires_in") else row for row in rows]
-    columns = ("params", *COPIED, *(name for name in RARE if any(row.get(name) is not None for row in rows)))
-    values = ((place, *(_given(row, name) for name in columns)) for place, row in enumerate(rows))
+    used = {name for row in rows for name, value in row.items() if value is not None}
+    columns = ("params", *COPIED, *(name for name in RARE if name in used))
+    values = ([place, *_given(row, columns)] for place, row in enumerate(rows))
     insertion, given = _insertion(db.engine.dialect.name, columns)
     inserted = execute(insertion, parameters(given, values))
     if "unique_key" in columns:  # those whose key is not taken
@@ -115,9 +116,9 @@ def _expiring(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"expires_at": row["run_at"] + timedelta(seconds=row["expires_in"])}
 
 
-def _given(row: dict[str, Any], name: str) -> Any:
-    value = row.get(name)
-    return json.dumps(value) if name in JSON and value is not None else value
+def _given(row: dict[str, Any], columns: Sequence[str]) -> list[Any]:
+    values = ((name, row.get(name)) for name in columns)
+    return [json.dumps(value) if name in JSON and value is not None else value for name, value in values]
 
 
 @cache
