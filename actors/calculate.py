@@ -4,6 +4,7 @@ import operator
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
 
@@ -16,22 +17,32 @@ MAX_DIGITS = 100  # of a number, and of a result
 # re.ASCII, because \d would take digits of every script.
 _TOKEN = re.compile(r"[ \t\r\n]*(?:(?P<number>\d+\.?\d*|\.\d+)|(?P<symbol>[-+*/()])|(?P<end>\Z))", re.ASCII)
 
-Operator = Callable[[Fraction, Fraction], Fraction]
+Number = int | Fraction  # a whole number is an int while it can be: that is quicker
+Operator = Callable[[Any, Any], Number]
+Postfix = list[str | Operator]  # numbers as written, each operator behind what it combines
+
+
+def _divide(number: Number, by: Number) -> Number:
+    return Fraction(number) / by
+
+
 SUMS: dict[str, Operator] = {"+": operator.add, "-": operator.sub}
-PRODUCTS: dict[str, Operator] = {"*": operator.mul, "/": operator.truediv}
+PRODUCTS: dict[str, Operator] = {"*": operator.mul, "/": _divide}
 
 
-def _check(expression: str) -> None:
-    try:
-        parse(expression)
-    except ValueError as error:
-        raise ValidationError(str(error)) from None
+class Expression(fields.String):
+    """Loads as postfix, so that whoever computes it need not parse it once more."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        try:
+            return parse(super()._deserialize(value, attr, data, **kwargs))
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
 
 
 class CalculateParams(Schema):
-    expression = fields.String(
+    expression = Expression(
         required=True,
-        validate=_check,
         metadata={
             "description": "Numbers, `+ - * /`, signs, parentheses and spaces. "
             f"Parentheses go {MAX_DEPTH} deep, a number has up to {MAX_DIGITS} digits.",
@@ -42,7 +53,7 @@ class CalculateParams(Schema):
 
 
 @operation("calculate", params=CalculateParams)
-def calculate(expression: str) -> int | float:
+def calculate(expression: Postfix) -> int | float:
     """Computes an expression with + - * / and parentheses, exactly.
 
     It calculates with fractions, so that nothing is rounded on the way: `0.1+0.2` is 0.3 and `1/3*3` is 1.
@@ -51,7 +62,7 @@ def calculate(expression: str) -> int | float:
     Raises PermanentError for a division by zero, and for a result beyond 1E100 or nearer to zero than 1E-100.
     """
     try:
-        value = _evaluate(parse(expression))
+        value = _evaluate(expression)
     except ZeroDivisionError:
         raise PermanentError("Division by zero.") from None
     limit = 10**MAX_DIGITS
@@ -62,8 +73,8 @@ def calculate(expression: str) -> int | float:
     return value.numerator if value.denominator == 1 else float(value)
 
 
-def parse(expression: str) -> list[str | Operator]:
-    """The expression in postfix order, with its numbers as written. A ValueError says what is wrong and where."""
+def parse(expression: str) -> Postfix:
+    """A ValueError says what is wrong and where."""
     if len(expression) > MAX_LENGTH:
         raise ValueError(f"Longer than {MAX_LENGTH} characters.")
     parser = _Parser(expression)
@@ -77,7 +88,7 @@ class _Parser:
 
     def __init__(self, expression: str) -> None:
         self.expression = expression
-        self.postfix: list[str | Operator] = []
+        self.postfix: Postfix = []
         self.end = 0
         self.advance()
 
@@ -141,12 +152,12 @@ class _Parser:
         return self.end + len(rest) - len(rest.lstrip(" \t\r\n"))
 
 
-def _evaluate(postfix: list[str | Operator]) -> Fraction:
+def _evaluate(postfix: Postfix) -> Number:
     """The length of the expression bounds its cost: no fraction gets longer than all of its numbers together."""
-    stack: list[Fraction] = []
+    stack: list[Number] = []
     for step in postfix:
         if isinstance(step, str):
-            stack.append(Fraction(step))
+            stack.append(int(step) if step.isdigit() else Fraction(step))
         else:
             right = stack.pop()
             stack.append(step(stack.pop(), right))
