@@ -28,6 +28,7 @@ from scheduler_app.worker.running import RunningTask, registered
 log = logging.getLogger(__name__)
 
 MAX_RESULT = 1_000_000  # characters of JSON
+ENCODER = json.JSONEncoder(allow_nan=False)  # made once: json.dumps makes one for each call with an option
 
 
 class Executor:
@@ -147,7 +148,7 @@ def _arguments(operation: Operation, params: dict[str, Any]) -> dict[str, Any]:
 
 def _dumped(result: Any) -> str:
     try:
-        dumped = json.dumps(result, allow_nan=False)
+        dumped = ENCODER.encode(result)
     except (TypeError, ValueError, RecursionError) as error:
         raise PermanentError(f"The result is not JSON: {error}") from error
     if len(dumped) > MAX_RESULT:

@@ -5,7 +5,7 @@ Every task costs these two writes. Each is a compare-and-set, as in services/att
 
 import json
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
@@ -43,8 +43,8 @@ CLAIM = """
 BY_KEY = "SET enable_hashjoin = off; SET enable_seqscan = off"
 SETTLE = """
     WITH {open}change AS MATERIALIZED (
-        SELECT change.* FROM unnest(%s::text[]::bigint[], %s::text[]::int[], %s::text[]::int[], %s::boolean[],
-            %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+        SELECT change.* FROM unnest(%s::bigint[], %s::int[], %s::int[], %s::boolean[], %s::text[], %s::text[],
+            %s::timestamptz[], %s::timestamptz[])
             AS change (task_id, claims, epoch, ends, result, progress, started_at, finished_at)
         {lock}
     )
@@ -173,17 +173,16 @@ class StatusWriter:
     def _together(
         self, ended: Sequence[Success], messages: Sequence[Message], claim: Claim
     ) -> tuple[set[tuple[int, int]], Rows]:
-        more = len(messages)
+        none = [None] * len(messages)
         values = (
-            # Numbers go as text, since the driver gives a list of numbers another type with each size of them.
-            [str(one.attempt.task_id) for one in ended] + [str(message.task_id) for message in messages],
-            [str(one.attempt.claims) for one in ended] + [str(message.claims) for message in messages],
-            ["0"] * len(ended) + [str(message.epoch) for message in messages],
-            [True] * len(ended) + [False] * more,
-            [one.result for one in ended] + [None] * more,
-            [one.progress for one in ended] + [None] * more,
-            [one.started_at for one in ended] + [None] * more,
-            [one.finished_at for one in ended] + [None] * more,
+            _array([*(one.attempt.task_id for one in ended), *(message.task_id for message in messages)]),
+            _array([*(one.attempt.claims for one in ended), *(message.claims for message in messages)]),
+            _array([*(0 for _ in ended), *(message.epoch for message in messages)]),
+            _array([*("t" for _ in ended), *("f" for _ in messages)]),
+            [one.result for one in ended] + none,
+            [one.progress for one in ended] + none,
+            _array([*(one.started_at.isoformat() for one in ended), *("NULL" for _ in messages)]),
+            _array([*(one.finished_at.isoformat() for one in ended), *("NULL" for _ in messages)]),
             *claim,
             claim[0],
         )
@@ -213,6 +212,11 @@ class StatusWriter:
     def _row(self, success: Success) -> Sequence[Any]:
         times = self._time(success.started_at), self._time(success.finished_at)
         return success.result, success.progress, *times, success.attempt.task_id, success.attempt.claims
+
+
+def _array(values: Iterable[object]) -> str:
+    """As PostgreSQL writes an array. For values that need no quotation marks; in a third of the driver's time."""
+    return f"{{{','.join(map(str, values))}}}"
 
 
 def _look_up_by_key(cursor: Any) -> None:
