@@ -174,5 +174,5 @@ def test_the_fixture_starts_everything_with_operations_of_one_s_own(tmp_path: Pa
         (tmp_path / f"{name}.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(tmp_path)]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, check=False, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=False, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=180)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
