@@ -1,10 +1,11 @@
 """The application as every process needs it; web.py adds what answers requests."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from flask import Flask
+from werkzeug.routing import Rule
 
 from scheduler_app import callback, database, operations, outgoing, tracing
 from scheduler_app.broker import PriorityBroker, WorkerBroker
@@ -16,7 +17,17 @@ from scheduler_app.services.backlog import Backlog
 from scheduler_app.services.ends import Ends
 
 
+class LazyRule(Rule):
+    """Werkzeug compiles two functions for each rule, which make its URLs. Most are never called."""
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        compiled = cache(partial(super()._compile_builder, append_unknown))
+        return lambda rule, /, **values: compiled()(rule, **values)
+
+
 class Application(Flask):
+    url_rule_class = LazyRule
+
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """No view is async. Flask looks at it a dozen times in each request."""
         return func

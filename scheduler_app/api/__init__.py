@@ -1,10 +1,12 @@
 """The HTTP API: its specification and its blueprints."""
 
+from threading import RLock
 from typing import Any
 
 import flask_smorest
 from apispec import BasePlugin
 from flask import Flask
+from flask_smorest import Blueprint
 from werkzeug.routing import BaseConverter, IntegerConverter
 
 from scheduler_app import errors
@@ -95,6 +97,31 @@ class Together(BasePlugin):
 
 class Api(flask_smorest.Api):
     DEFAULT_ERROR_RESPONSE_NAME = None  # each operation names the errors that it can give
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._undescribed: list[Blueprint] = []
+        self._describing = RLock()
+        super().__init__(*args, **kwargs)
+
+    def register_blueprint(self, blueprint: Blueprint) -> None:
+        """As flask-smorest's own, but it does not describe the views yet, which takes longer than all else."""
+        self._app.extensions["flask-smorest"]["blp_name_to_api"][blueprint.name] = self
+        self._app.register_blueprint(blueprint)
+        self._undescribed.append(blueprint)
+
+    @property
+    def spec(self) -> Any:
+        """With all views: they are described when somebody first asks for the specification."""
+        with self._describing:
+            blueprints, self._undescribed = self._undescribed, []
+            for blueprint in blueprints:
+                blueprint.register_views_in_doc(self, self._app, self._spec, name=blueprint.name, parameters=None)
+                self._spec.tag({"name": blueprint.name, "description": blueprint.description})
+            return self._spec
+
+    @spec.setter
+    def spec(self, spec: Any) -> None:
+        self._spec = spec
 
     @open_to_all
     def _openapi_json(self) -> Any:
