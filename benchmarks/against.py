@@ -31,10 +31,9 @@ FIRED = 500  # schedules in one turn
 FIRE = """
 import sys
 from datetime import UTC, datetime
-from scheduler_app.web import create_web_app
-from scheduler_app.config import Settings
 from scheduler_app.services.firing import fire_due
-with create_web_app(Settings.load()).app_context():
+from wsgi import app  # its place in the package is not the same in every commit
+with app.app_context():
     for _ in sys.stdin:
         print(len(fire_due(now=datetime.now(UTC))), flush=True)
 """
