@@ -264,6 +264,24 @@ def test_an_older_epoch_changes_nothing(lanes: Lanes) -> None:
     assert lanes.limits.state() == State(Lanes.epochs, "")
 
 
+def test_an_epoch_begins_once(lanes: Lanes) -> None:
+    """Two processes open it, perhaps with other limits in their code: what began in between keeps its slot."""
+    lanes.post(1, 2)
+    lanes.limit(Limit(1, name="fetch"))
+    assert lanes.take(5) == ids(1)
+    limits = {"fetch": [Limit(1, name="fetch").for_scripts()]}
+    assert not lanes.limits.open(State(Lanes.epochs, "another"), limits, [])
+    assert lanes.limits.state() == State(Lanes.epochs, "")
+    assert lanes.slots() == 1
+    assert lanes.take(5) == []
+
+
+def test_an_epoch_begins_again_when_redis_has_lost_its_limits(lanes: Lanes, valkey: Valkey) -> None:
+    lanes.limit(Limit(1, name="fetch"))
+    valkey.client.delete("dramatiq:__limits__")
+    assert lanes.limits.open(State(Lanes.epochs, ""), {}, [])
+
+
 def test_slots_of_a_paused_queue_go_to_others(lanes: Lanes) -> None:
     lanes.limit(Limit(1, name="fetch"))
     lanes.post(1, 2, priority=3)

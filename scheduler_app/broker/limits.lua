@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- limits(KEYS = {namespace}, ARGV = {epoch, digest, operations, operation, limits, ..., id, operation, group, ...})
---   -> 1, or 0 when Redis has a later epoch
+--   -> 1, or 0 when Redis has a later epoch, or this one already: what has begun since would not count
 --
 -- Makes these limits count, from slots that are counted anew: the ids of all attempts that run. It opens the lanes of
 -- limited operations for pull.lua until the epoch is over, or Redis is restarted. A bucket that Redis has lost is empty.
@@ -15,7 +15,8 @@ local run = string.match(redis.call('info', 'server'), 'run_id:(%x+)')
 local time = redis.call('time')
 
 local before = redis.call('hmget', state, 'epoch', 'run', 'since')
-if tonumber(before[1] or 0) > epoch then
+local known, lost = tonumber(before[1] or -1), before[2] ~= run or redis.call('hexists', key, '') == 0
+if known > epoch or (known == epoch and not lost) then
   return 0
 end
 local since = before[2] == run and before[3] or string.format('%.0f', time[1] * 1000000 + time[2])

@@ -166,18 +166,20 @@ def _commit_change(now: datetime) -> None:
 
 
 def _copy() -> None:
-    limits = _counting()
-    digest = hashlib.sha256(json.dumps(limits, sort_keys=True).encode()).hexdigest()[:16]
-    state = broker.limits.state()
     with db.engines[DIRECT].connect() as connection:
         epoch: int = connection.scalar(select(LimitEpoch.epoch)) or 0
-    if state == State(epoch, digest):
+    limits, state = _counting(), broker.limits.state()  # read after the epoch, so they are no older than it
+    if state == State(epoch, _digest(limits)):
         return
     if state is None or state.epoch >= epoch:  # or else the table has been raised already
         epoch = _raised(state.epoch if state else 0)
-    broker.limits.open(State(epoch, digest), limits, _running(limits))
-    if limits:
+        limits = _counting()
+    if broker.limits.open(State(epoch, _digest(limits)), limits, _running(limits)) and limits:
         log.info("limits count from epoch %d", epoch)
+
+
+def _digest(limits: dict[str, list[dict[str, Any]]]) -> str:
+    return hashlib.sha256(json.dumps(limits, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _raised(above: int) -> int:
