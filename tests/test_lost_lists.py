@@ -144,6 +144,7 @@ def test_what_moves_meanwhile_is_not_taken_for_lost(broker: WorkerBroker, valkey
 
 def test_the_next_scan_puts_a_lost_list_back(sent: int, valkey: Valkey) -> None:
     ids = waiting(valkey)
+    assert ids == sorted(ids), "of the same time, the first to come is the first to be sent"
     valkey.client.delete(LIST)
     assert dispatch.resync(now=LATER) == sent == 20
     assert waiting(valkey) == ids

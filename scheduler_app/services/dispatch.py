@@ -8,6 +8,7 @@ Publishing a message that is still in Redis does nothing, so it is safe to publi
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,13 +104,14 @@ def _unsent(now: datetime, limit: int) -> list[Row[Any]]:
     tasks: list[Row[Any]] = []
     for priority in PRIORITIES:
         query = (
-            select(Task.task_id, Task.claims, Task.operation, Task.priority, Task.group)
+            select(Task.task_id, Task.claims, Task.operation, Task.priority, Task.group, Task.run_at)
             .where(Task.status.in_(WAITING), Task.enqueued_at.is_(None), Task.priority == priority)
             .where(Task.run_at <= now, (Task.run_at <= now - GRACE) | (Task.run_at > Task.created_at))
             .order_by(Task.run_at)
             .limit(limit - len(tasks))
         )
-        tasks += db.session.execute(query)
+        # Those of one batch have the same time, and the index has them as they happen to stand in the table.
+        tasks += sorted(db.session.execute(query), key=attrgetter("run_at", "task_id"))
         if len(tasks) == limit:
             break
     return tasks
