@@ -11,11 +11,11 @@ from flask.testing import FlaskClient
 from redis import RedisError
 
 import scheduler
+from scheduler_app.application import create_app
 from scheduler_app.config import Settings
 from scheduler_app.extensions import broker, db
 from scheduler_app.models import Status
 from scheduler_app.services import pauses
-from scheduler_app.web import create_web_app
 from tests.support.processes import Process, eventually
 from tests.support.servers import Valkey
 from tests.support.tasks import finished, get, set_status, submit
@@ -224,7 +224,7 @@ def test_a_pause_that_redis_did_not_hear_of_is_told_by_the_scheduler(
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_no_worker_pulls_while_the_table_does_not_tell(environ: dict[str, str], valkey: Valkey) -> None:
-    app = create_web_app(Settings.from_env(environ | {"DATABASE_URL": "sqlite:////proc/self/nothing.db"}), worker=True)
+    app = create_app(Settings.from_env(environ | {"DATABASE_URL": "sqlite:////proc/self/nothing.db"}), worker=True)
     assert pauses.ask(app) is None
     with app.app_context():
         valkey.client.sadd("dramatiq:__paused__", "")
