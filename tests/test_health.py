@@ -43,7 +43,7 @@ def ready(client: FlaskClient) -> TestResponse:
     def answer() -> TestResponse | None:
         started = time.monotonic()
         answer = client.get("/readyz")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5  # on a busy machine; what hangs would take longer
         return None if "does not answer within" in answer.text else answer
 
     found = eventually(answer)
