@@ -30,7 +30,7 @@ SHORT = 0.05  # seconds; tasks that take less are short
 TINY = 0.002  # seconds; while tasks take less, their own threads exchange, since to call the keeper costs more
 LEAST = 1e-6  # seconds, for a clock that did not move
 LOOKAHEAD = 0.02  # seconds of work that may be claimed beyond what the idle threads take, while tasks are short
-MOST_AHEAD = 8  # the same in tasks, for each thread
+MOST_AHEAD = 16  # the same in tasks, for each thread
 TICK = 0.005  # seconds that a success waits to be recorded, at most about
 STALLED = 10  # ticks in which no thread has taken anything, after which what was claimed ahead is given back
 
