@@ -39,7 +39,7 @@ CLAIM = """
 # For many, on PostgreSQL: one update. It locks the rows in the order in which it meets them, which has to be that of
 # their ids, as everywhere. So the session may neither hash nor read the whole table: then each change is looked up by
 # its key, one after the other, or both sides are merged in the order of the key. Behind a pooler no session is ours to
-# set that on, and the rows are locked first. That costs half as much again.
+# set that on, and the rows are locked first, which costs more.
 BY_KEY = "SET enable_hashjoin = off; SET enable_seqscan = off"
 SETTLE = """
     WITH {open}change AS MATERIALIZED (
@@ -215,7 +215,7 @@ class StatusWriter:
 
 
 def _array(values: Iterable[object]) -> str:
-    """As PostgreSQL writes an array. For values that need no quotation marks; in a third of the driver's time."""
+    """As PostgreSQL writes an array. For values that need no quotation marks: the driver's own lists cost more."""
     return f"{{{','.join(map(str, values))}}}"
 
 
