@@ -1,4 +1,4 @@
-"""Loads valid data by a marshmallow schema in a third of marshmallow's time.
+"""Loads valid data by a marshmallow schema, with less work than marshmallow.
 
 Most data is valid. So it is read in a quick way first, which ends at the first error; then marshmallow finds them all.
 """
