@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
+from scheduler_app.extensions import db
 from scheduler_app.models import Status
 from scheduler_app.services import tasks
 from tests.test_tasks_api import post, set_status
@@ -71,6 +73,19 @@ def test_several_statuses_with_another_filter_are_looked_for_a_part_at_a_time(
     query = "status=ERROR&status=PENDING&priority=0"
     assert ids(client, query) == [first + 12]
     assert ids(client, f"{query}&cursor={first + 5}") == [first]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_what_a_search_tells_the_planner_ends_with_its_transaction(app: Flask) -> None:
+    def cost() -> Any:
+        return db.session.scalar(text("SHOW random_page_cost"))
+
+    with app.app_context():
+        usual = cost()
+        tasks.find({"group": "a", "operation": "calculate"}, limit=10)
+        assert cost() == "0.01" != usual
+        db.session.rollback()
+        assert cost() == usual
 
 
 @pytest.mark.parametrize(

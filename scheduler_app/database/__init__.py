@@ -2,6 +2,7 @@
 
 from scheduler_app.database.cursors import ThreadCursors, execute_directly
 from scheduler_app.database.engines import DIRECT, direct_options, engine_options, prepare
+from scheduler_app.database.plans import read_few_rows
 from scheduler_app.database.rows import as_table, entries, insert, parameters, sqlite_time
 from scheduler_app.database.settled import settled
 from scheduler_app.database.shared_clock import DatabaseClock, clock, clock_offset, describe_offset, is_off
@@ -32,6 +33,7 @@ __all__ = [
     "is_off",
     "parameters",
     "prepare",
+    "read_few_rows",
     "settled",
     "sqlite_time",
     "tally",

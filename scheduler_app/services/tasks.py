@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from scheduler_app import operations, tracing
 from scheduler_app.callback import CALLBACK
-from scheduler_app.database import as_table, execute_directly, insert, parameters
+from scheduler_app.database import as_table, execute_directly, insert, parameters, read_few_rows
 from scheduler_app.database.columns import Json
 from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import db
@@ -192,9 +192,14 @@ def _in_order(filters: dict[str, Any]) -> bool:
 
 
 def last_to_search(filters: dict[str, Any], cursor: int | None) -> int | None:
-    """The oldest of the tasks that are looked through. None: an index finds all of them, or there are few enough."""
+    """The oldest of the tasks that are looked through. None: an index finds all of them, or there are few enough.
+
+    What looks through them follows in the same transaction.
+    """
     if filters.keys() & FOUND or not (filters.keys() - INDEXED or callers.bounds()):
         return None
+    if filters.keys() & {"group", "status"}:  # their indexes, or that of all tasks
+        read_few_rows()
     if "label" in filters:
         return _last(labels.ids(filters["label"][0]), TaskLabel.task_id, cursor)
     every, statuses = select(Task.task_id), filters.get("status", ())
