@@ -20,8 +20,17 @@ from tests.support.http_server import Server, serving
 from tests.support.processes import Process, free_port
 from tests.support.servers import Postgres, Valkey
 from tests.support.system import SCHEDULER, SCHEDULER_READY, WEB, WEB_READY, WORKER_READY, System, worker_command
+from tests.support.template import Template
 
 WEIGHTS = "512,256,128,64,32,16,8,4,2,1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def template() -> Iterator[None]:
+    """Most processes of the tests are forked from one, which costs a tenth."""
+    Process.template = Template()
+    yield
+    Process.template.close()
 
 
 @pytest.fixture(scope="session")

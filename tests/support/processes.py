@@ -12,10 +12,11 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
+
+from tests.support.template import ROOT, Forked, Template, loads
 
 T = TypeVar("T")
-ROOT = Path(__file__).parents[2]
 # Below those that a system gives to outgoing connections: one of these could take the port before the server does.
 PORTS = range(20_000, 32_000)
 
@@ -45,6 +46,8 @@ class Process:
     runs the code of the tree in the folder.
     """
 
+    template: ClassVar[Template | None] = None  # if there is one, what it has loaded is forked from it
+
     def __init__(
         self,
         command: Sequence[str],
@@ -66,6 +69,10 @@ class Process:
 
     def start(self) -> None:
         """Again, once it has ended."""
+        self.popen: subprocess.Popen[bytes] | Forked
+        if self.template and self.folder == ROOT and loads(self.command, self.environ):
+            self.popen = self.template.fork(self.command, self.environ, self._log)
+            return
         self.popen = subprocess.Popen(
             self.command,
             cwd=self.folder,
