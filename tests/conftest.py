@@ -20,17 +20,25 @@ from tests.support.http_server import Server, serving
 from tests.support.processes import Process, free_port
 from tests.support.servers import Postgres, Valkey
 from tests.support.system import SCHEDULER, SCHEDULER_READY, WEB, WEB_READY, WORKER_READY, System, worker_command
-from tests.support.template import Template
+from tests.support.template import Template, keep_pages
 
 WEIGHTS = "512,256,128,64,32,16,8,4,2,1"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def template() -> Iterator[None]:
-    """Most processes of the tests are forked from one, which costs a tenth."""
-    Process.template = Template()
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Most processes of the tests are forked from one, which costs a tenth. No application compiles a page again."""
+    pages = tmp_path_factory.mktemp("pages")
+    keep_pages(pages)
+    Process.template = Template(pages)
     yield
     Process.template.close()
+
+
+@pytest.fixture
+def no_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test's processes begin as in production."""
+    monkeypatch.setattr(Process, "template", None)
 
 
 @pytest.fixture(scope="session")

@@ -146,6 +146,7 @@ def test_the_tables_are_made_by_the_command_shown(tmp_path: Path) -> None:
         assert database.execute("SELECT count(*) FROM task").fetchall() == [(0,)]
 
 
+@pytest.mark.usefixtures("no_template")
 @ON_SQLITE
 @pytest.mark.parametrize(
     ("command", "ready"),

@@ -61,11 +61,14 @@ class Trial:
         self.workers[self.workers.index(worker)] = self._start()
 
     def wait(self, task_ids: list[int], *, within: float = RESCUE) -> None:
-        def unfinished() -> list[str]:
-            found = (self.client.get(f"/tasks/{task_id}/").json for task_id in task_ids)
-            return [task["status"] for task in found if task["status"] != "SUCCESS"]
+        unfinished = [*task_ids]
 
-        eventually(lambda: not unfinished(), within=within)
+        def all_succeeded() -> bool:
+            while unfinished and self.client.get(f"/tasks/{unfinished[-1]}/").json["status"] == "SUCCESS":
+                unfinished.pop()
+            return not unfinished
+
+        eventually(all_succeeded, within=within)
 
 
 @pytest.fixture

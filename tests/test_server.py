@@ -323,11 +323,9 @@ def test_a_server_that_is_told_to_stop_finishes_what_runs_and_takes_nothing_new(
     assert server.process.wait(20) == 0
 
 
+@pytest.mark.usefixtures("no_template")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_several_processes_share_one_port_and_one_that_is_killed_comes_back(
-    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Process, "template", None)  # as in production
+def test_several_processes_share_one_port_and_one_that_is_killed_comes_back(environ: dict[str, str]) -> None:
     port = free_port()
     process = Process(WEB, environ | {"PORT": str(port), "BACKBEAT_WEB_PROCESSES": "2"}, WEB_READY)
 

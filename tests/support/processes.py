@@ -23,11 +23,13 @@ PORTS = range(20_000, 32_000)
 
 def eventually(look: Callable[[], T], *, within: float = 20) -> T:
     """Returns the first true value of `look()`. After `within` seconds it fails and shows the last value."""
-    deadline = time.monotonic() + within
+    looked = time.monotonic()
+    deadline = looked + within
     while not (seen := look()):
-        if time.monotonic() > deadline:
+        if (now := time.monotonic()) > deadline:
             raise AssertionError(f"not so within {within} s; last seen: {seen!r}")
-        time.sleep(0.02)
+        time.sleep(max(0.02, now - looked))  # half of the time is left to what is looked at
+        looked = time.monotonic()
     return seen
 
 

@@ -24,7 +24,13 @@ def get(client: FlaskClient, task_id: int) -> dict[str, Any]:
 
 
 def finished(client: FlaskClient, ids: list[int], within: float = 20) -> list[dict[str, Any]]:
+    waiting = [*ids]
+
     def look() -> list[dict[str, Any]]:
+        while waiting and get(client, waiting[-1])["status"] in FINAL:
+            waiting.pop()  # one that has ended is not asked for again and again, which costs much if there are many
+        if waiting:
+            return []
         tasks = [get(client, task_id) for task_id in ids]
         return tasks if all(task["status"] in FINAL for task in tasks) else []
 

@@ -21,6 +21,10 @@ from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import Any
 
+from jinja2 import FileSystemBytecodeCache
+
+from scheduler_app.application import Application
+
 ROOT = Path(__file__).parents[2]
 LOADED = (  # whatever an entry point imports, if to import it reads no setting and starts no thread
     "apscheduler.schedulers.blocking",
@@ -44,10 +48,16 @@ def loads(command: Sequence[str | Path], environ: Mapping[str, str]) -> bool:
     return python == sys.executable and not at_the_start and any(arguments[: len(e)] == e for e in ENTRY_POINTS)
 
 
+def keep_pages(folder: Path) -> None:
+    """Pages that an application of this process compiles are kept there for the next; a dozen cost a second."""
+    Application.jinja_options = {"bytecode_cache": FileSystemBytecodeCache(str(folder))}
+
+
 class Template:
     """It starts with the first process that is asked for. All ends when it is closed, or this process ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, pages: Path) -> None:
+        self._pages = pages
         self._process: subprocess.Popen[bytes] | None = None
         self._turn = threading.Lock()
 
@@ -74,7 +84,7 @@ class Template:
         self._connection, theirs = Pipe()
         with theirs:
             # A session of its own: Ctrl-C is for the tests, which then end what they have started.
-            command, files = [sys.executable, "-m", __name__, str(theirs.fileno())], [theirs.fileno()]
+            command, files = [sys.executable, "-m", __name__, str(theirs.fileno()), str(self._pages)], [theirs.fileno()]
             self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=files, start_new_session=True)
 
 
@@ -111,9 +121,10 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def main(connection: Connection) -> None:
+def main(connection: Connection, pages: Path) -> None:
     for module in LOADED:
         importlib.import_module(module)
+    keep_pages(pages)
     assert len([*Path("/proc/self/task").iterdir()]) == 1, "a thread would be missing in what is forked"
     gc.collect()
     gc.freeze()  # else each collection would copy the memory that all share
@@ -161,4 +172,4 @@ def run(command: Sequence[str], environ: Mapping[str, str], log: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Connection(int(sys.argv[1])))
+    main(Connection(int(sys.argv[1])), Path(sys.argv[2]))
