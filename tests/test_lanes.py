@@ -1,7 +1,9 @@
 """Lanes against a real Valkey: groups take turns, and limits hold."""
 
+import random
 import time
 from collections import Counter
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -68,6 +70,37 @@ def test_a_new_group_waits_for_one_round(lanes: Lanes) -> None:
     assert lanes.take(3) == ids(1, 11, 2)
     lanes.post(21, group="c")
     assert lanes.take(3) == ids(12, 3, 21)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_pull_of_many_brings_what_as_many_pulls_of_one_bring(seed: int, lanes: Lanes, valkey: Valkey) -> None:
+    chosen = random.Random(seed)
+    if seed % 2:  # then more is read of each message
+        lanes.limit(Limit(1, name="fetch"))
+    posts = [(chosen.choice([None, *"abcde"]), chosen.choice([0, 5, 5, 9])) for _ in range(200)]
+
+    def taken(sizes: list[int]) -> list[Ids]:
+        for number, (group, priority) in enumerate(posts):
+            lanes.post(number, group=group, priority=priority, operation="other")
+        order = [lanes.take(size) for size in sizes]
+        assert [len(some) for some in order] == sizes
+        assert lanes.waiting() == [0] * 10
+        assert not valkey.client.keys("*.lane*")
+        valkey.client.delete(*valkey.client.keys("*.msgs"), "dramatiq:__fair__")
+        return order
+
+    sizes: list[int] = []
+    while sum(sizes) < len(posts):
+        sizes.append(min(chosen.choice([1, 2, 3, 17, 80]), len(posts) - sum(sizes)))
+    assert [*chain(*taken(sizes))] == [*chain(*taken([1] * len(posts)))]
+
+
+def test_a_lost_message_holds_up_none_of_its_limit(lanes: Lanes, valkey: Valkey) -> None:
+    lanes.limit(Limit(1, name="fetch"))
+    lanes.post(1, 2)
+    valkey.client.hdel("dramatiq:tasks.p5.msgs", "1.0")
+    assert lanes.take(5) == ids(2)
+    assert lanes.slots() == 1
 
 
 def test_a_limit_holds_and_a_slot_that_is_free_is_used(lanes: Lanes) -> None:
@@ -137,6 +170,17 @@ def test_a_rate_holds_by_the_clock_of_redis(lanes: Lanes) -> None:
         assert pulled.wait <= 1 / 20
         time.sleep(pulled.wait)
     assert time.monotonic() - began > 29 / 20, "the bucket was empty at the beginning"
+
+
+def test_a_rate_makes_up_for_a_worker_that_comes_late(lanes: Lanes) -> None:
+    lanes.limit(Limit(rate=Rate(10, seconds=1), name="fetch"))
+    lanes.post(1, 2, 3)
+    eventually(lambda: lanes.take() == ids(1))
+    time.sleep(0.13)  # the clock that counts is Redis' own
+    pulled = lanes.pull([*lanes.weights], 5)
+    assert [id_ for _, id_ in pulled.messages] == ids(2)
+    assert pulled.wait is not None
+    assert 0.05 <= pulled.wait <= 0.07, "the third comes no more than half a turn early"
 
 
 def test_what_does_not_begin_takes_nothing_from_the_rate(lanes: Lanes) -> None:

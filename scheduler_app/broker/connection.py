@@ -1,5 +1,6 @@
 """Connections to Redis with known timeouts, the Lua scripts, and the size of a batch."""
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -26,13 +27,14 @@ def script(client: redis.Redis, name: str) -> Script:
     """The script in the file of that name.
 
     A script that begins with `#!lua flags=allow-oom` may also write while Redis is full. Such a script frees memory, or
-    takes almost none. The line `-- lanes.lua` stands for the text of that file.
+    takes almost none. A line such as `-- lanes.lua` stands for the text of that file.
     """
-    return client.register_script(_text(name).replace("\n-- lanes.lua\n", _text("lanes")))
+    return client.register_script(_text(name))
 
 
 def _text(name: str) -> str:
-    return Path(__file__).with_name(f"{name}.lua").read_text()
+    text = Path(__file__).with_name(f"{name}.lua").read_text()
+    return re.sub(r"^-- (\w+)\.lua$", lambda line: _text(line[1]), text, flags=re.MULTILINE)
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -7,9 +7,7 @@
 
 redis.call('srem', namespace .. ':__counted__', unpack(ARGV))
 for _, key in ipairs(redis.call('smembers', namespace .. ':__used__')) do
-  for _, id in ipairs(ARGV) do
-    free(key, id)
-  end
+  free(key, ARGV)
 end
 if next(woken) then
   redis.call('publish', namespace .. ':__wake_up__', 1)

@@ -21,7 +21,9 @@
 local namespace = KEYS[1]
 local limited, limits -- how many operations are limited, and the limits of those that were looked at
 local paused, woken = nil, {} -- woken: the lanes, as "queue|lane", whose turn has come without a message
-local FORWARD = 100 -- lanes of paused queues that one wake-up passes over
+local FORWARD = 100 -- lanes of paused queues that a wake-up passes over
+
+local PART = 1000 -- values that one command is given: Lua's stack is bounded
 
 local function read_limits()
   limited, limits = redis.call('hlen', namespace .. ':__limits__') - 1, {} -- -1: Redis has lost them
@@ -103,22 +105,42 @@ local function key_of(limit, group)
   return limit.per == 'group' and limit.name .. '|' .. group or limit.name
 end
 
--- A slot of the key is free: the lane that has waited longest for one comes next in its ring.
-local function wake(key)
-  local waiters = namespace .. ':__waiters__.' .. key
-  for _ = 1, FORWARD do
-    local waiter = redis.call('lpop', waiters)
+local function many(command, key, values)
+  for first = 1, #values, PART do
+    redis.call(command, key, unpack(values, first, math.min(first + PART - 1, #values)))
+  end
+end
+
+local function last_first(values, first)
+  local turned = {}
+  for i = #values, first, -1 do
+    turned[#turned + 1] = values[i]
+  end
+  return turned
+end
+
+local function is_awaited(key)
+  return redis.call('exists', namespace .. ':__waiters__.' .. key) == 1
+end
+
+-- So many slots of the key are free: the lanes that have waited longest for one come next in their rings.
+local function wake(key, slots)
+  local passed = 0
+  while slots > 0 and passed < FORWARD do
+    local waiter = redis.call('lpop', namespace .. ':__waiters__.' .. key)
     if not waiter then
       break
     end
     local queue, lane = split(waiter)
     join(queue, lane, 'lpush')
     woken[waiter] = true
-    if not is_paused(queue) then
-      break
+    if is_paused(queue) then
+      passed = passed + 1
+    else
+      slots = slots - 1
     end
   end
-  if redis.call('exists', waiters) == 0 then
+  if not is_awaited(key) then
     redis.call('srem', namespace .. ':__held_up__', key)
   end
 end
@@ -133,13 +155,17 @@ end
 
 -- Of a slot that was counted from the table it is not known who has the message. It may run in one worker while another
 -- finds it out of date. So only free.lua frees it, by what the table says.
-local function free(key, id)
-  local slots = namespace .. ':__slots__.' .. key
-  if not is_counted(id) and redis.call('srem', slots, id) == 1 then
+local function free(key, ids)
+  local slots, known = namespace .. ':__slots__.' .. key, {}
+  for _, id in ipairs(ids) do
+    known[#known + 1] = not is_counted(id) and id or nil
+  end
+  local freed = #known > 0 and redis.call('srem', slots, unpack(known)) or 0
+  if freed > 0 then
     if redis.call('exists', slots) == 0 then
       redis.call('srem', namespace .. ':__used__', key)
     end
-    wake(key)
+    wake(key, freed)
   end
 end
 
@@ -164,11 +190,20 @@ local function refund(message)
   end
 end
 
--- Frees the slots of a message that no worker has any more. Doing it twice does nothing.
-local function release(id, message)
-  local operation, group = split(lane_of(message))
-  for _, limit in ipairs(limits_of(operation) or {}) do
-    free(key_of(limit, group), id)
+-- Frees the slots of messages that no worker has any more; PART of them at most. Doing it twice does nothing.
+local function release(ids, messages)
+  local by_key = {}
+  for i, id in ipairs(ids) do
+    local operation, group = split(messages[i] and lane_of(messages[i]) or '')
+    for _, limit in ipairs(limits_of(operation) or {}) do
+      if limit.max_running then
+        local key = key_of(limit, group)
+        by_key[key] = by_key[key] or {}
+        table.insert(by_key[key], id)
+      end
+    end
+  end
+  for key, its_ids in pairs(by_key) do
+    free(key, its_ids)
   end
 end
-

@@ -36,7 +36,7 @@ for _, worker in ipairs(redis.call('zrangebyscore', heartbeats, 0, now - timeout
     for _, id in ipairs(redis.call('spop', namespace .. ':__acks__.' .. worker .. '.' .. ARGV[i], part)) do
       local message = redis.call('hget', messages, id)
       if message then
-        release(id, message)
+        release({id}, {message})
         put(ARGV[i], id, message, 'rpush')
         back = back + 1
       end

@@ -15,7 +15,7 @@ if redis.call('srem', acks, id) == 0 then
 end
 local message = redis.call('hget', list .. '.msgs', id)
 if message then
-  release(id, message)
+  release({id}, {message})
   redis.call('zadd', list .. '.XQ', now, id)
   redis.call('hset', list .. '.XQ.msgs', id, message)
   redis.call('hdel', list .. '.msgs', id)

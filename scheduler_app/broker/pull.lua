@@ -19,8 +19,11 @@
 -- Within a queue the lanes take turns, see lanes.lua. A message of a limited operation takes a slot in each of its limits,
 -- or it waits. While a limit has little room, no more messages are taken than the worker has idle threads: a slot is not
 -- to be held by what does not run. The first `limited` messages of the reply are limited ones. They may only be claimed
--- while the database has the same epoch. `wait` says in how many milliseconds to pull again, since a lane then has its next turn by its
--- rate, or messages were left for threads that are idle by then; -1 when there is no such reason.
+-- while the database has the same epoch. `wait` says in how many milliseconds to pull again, since a lane then has its
+-- next turn by its rate, or messages were left; -1 when there is no such reason.
+--
+-- It takes lanes out of their ring, and ids out of their lists, some at a time. What is left of them goes back at the end.
+-- So many messages cost few commands. What it takes from a limit is counted here, and written at the end too.
 --
 -- A pulled message goes to the worker's ack sets, exactly as Dramatiq's own fetch would put it there. An id without a
 -- message is a sign of a loss. Then our marker is deleted, so that resync looks at once for what is missing.
@@ -33,20 +36,32 @@ local first_done = first_queue + 2 * queues -- each queue is followed by a messa
 local fair, laned, held = namespace .. ':__fair__', namespace .. ':__laned__', namespace .. ':__until__'
 local TRIES = 500 -- lanes that one pull looks at without taking anything
 local MOVES = 500 -- messages that one pull moves to another lane
+local FIRST, FIRST_PLAIN = 2, 8 -- ids that are taken out of a lane, and of the plain list, at first
 local CLOSED = 100 * 1000 -- microseconds until it is tried again whether the slots are counted
+local LATE = 100 * 1000 -- microseconds, see when_full
 local time = redis.call('time')
 local now = time[1] * 1000000 + time[2] -- microseconds
 
 redis.call('zadd', namespace .. ':__heartbeats__', math.floor(now / 1000), worker)
 
+local settled = {}
 for i = first_done, #ARGV, 2 do
-  local messages, id = namespace .. ':' .. ARGV[i] .. '.msgs', ARGV[i + 1]
-  if redis.call('srem', namespace .. ':__acks__.' .. worker .. '.' .. ARGV[i], id) == 1 then
-    local message = limited > 0 and redis.call('hget', messages, id)
-    if message then
-      release(id, message)
+  local ids = settled[ARGV[i]] or {}
+  ids[#ids + 1] = ARGV[i + 1]
+  settled[ARGV[i]] = ids
+end
+for queue, ids in pairs(settled) do
+  local acks, mine = namespace .. ':__acks__.' .. worker .. '.' .. queue, {}
+  for i, is_mine in ipairs(redis.call('smismember', acks, unpack(ids))) do
+    mine[#mine + 1] = is_mine == 1 and ids[i] or nil
+  end
+  if #mine > 0 then
+    local messages = namespace .. ':' .. queue .. '.msgs'
+    redis.call('srem', acks, unpack(mine))
+    if limited > 0 then
+      release(mine, redis.call('hmget', messages, unpack(mine)))
     end
-    redis.call('hdel', messages, id)
+    redis.call('hdel', messages, unpack(mine))
   end
 end
 
@@ -61,7 +76,7 @@ if has_lanes then
   end
 end
 
-local left = false -- there is more, for threads that are idle
+local left = false -- there is more
 local function done(pulled)
   local wait, next_turn = -1, has_lanes and redis.call('zrange', held, 0, 0, 'withscores') or {}
   if #next_turn > 0 then
@@ -74,16 +89,29 @@ local function done(pulled)
   return pulled
 end
 
+-- turns: how many lanes are in the ring, with the plain list. hand: those whose turn is next, taken out of the ring.
+-- back: those that had it. opened: what was taken out of the lanes' lists. gone: the lanes that have no more messages.
+local function read(level)
+  level.plain = redis.call('llen', level.list)
+  level.turns = has_lanes and redis.call('llen', level.ring) or 0
+  level.hand, level.next, level.back = {}, 1, {}
+  level.opened, level.gone, level.laned, level.is_lost = {}, {}, 0, false
+end
+
+local function has_any(level)
+  return level.plain > 0 or level.turns > 1
+end
+
 local levels, fields, any = {}, {'now'}, false
 is_paused('')
 for i = first_queue, first_done - 1, 2 do
-  local queue = ARGV[i]
-  local plain = redis.call('llen', namespace .. ':' .. queue)
-  local ring = has_lanes and redis.call('llen', namespace .. ':' .. queue .. '.ring') or 0
-  any = any or plain > 0 or ring > 1
-  if (plain > 0 or ring > 1) and not paused[queue] then
-    levels[#levels + 1] = {queue = queue, plain = plain, ring = ring, stride = 1 / tonumber(ARGV[i + 1])}
-    fields[#fields + 1] = queue
+  local list = namespace .. ':' .. ARGV[i]
+  local level = {queue = ARGV[i], list = list, ring = list .. '.ring', stride = 1 / tonumber(ARGV[i + 1]), taken = {}}
+  read(level)
+  any = any or has_any(level)
+  if has_any(level) and not paused[level.queue] then
+    levels[#levels + 1] = level
+    fields[#fields + 1] = level.queue
   end
 end
 if any and (not next(paused) or limited < 0) then
@@ -102,201 +130,253 @@ end
 local function choose()
   local best
   for _, level in ipairs(levels) do
-    if not level.dry and (level.plain > 0 or level.ring > 1) and (not best or level.pass < best.pass) then
+    if not level.dry and has_any(level) and (not best or level.pass < best.pass) then
       best = level
     end
   end
   return best
 end
 
--- Whether slots count, and since when. After a restart Redis may have an old state: then another run wrote it.
-local state
-local function is_open()
-  if not state then
-    local run, epoch, since = unpack(redis.call('hmget', namespace .. ':__limits_state__', 'run', 'epoch', 'since'))
-    local this = string.match(redis.call('info', 'server'), 'run_id:(%x+)')
-    state = {open = run == this, epoch = tonumber(epoch or 0), since = tonumber(since or now)}
+-- Everything that was taken out and not used goes back to where it was.
+local function put_back(level)
+  for lane, view in pairs(level.opened) do
+    many('lpush', list_of(level.queue, lane), last_first(view.ids, view.next))
   end
-  return state.open
-end
-
--- What a limit says about one more: {key, used, full (when the bucket will be full), ready (when there is room by rate)}
-local function look(limit, group)
-  local key = key_of(limit, group)
-  local found = {key = key, ready = now}
-  if limit.max_running then
-    found.used = redis.call('scard', namespace .. ':__slots__.' .. key)
-    found.none = found.used >= limit.max_running
-    found.little = 2 * found.used >= limit.max_running
+  if level.turns > 1 then
+    many('lpush', level.ring, last_first(level.hand, level.next))
+    many('rpush', level.ring, level.back)
+  elseif level.turns == 1 then
+    redis.call('del', level.ring)
   end
-  if limit.count then
-    local each = interval(limit)
-    local whole = limit.burst * each
-    local full = tonumber(redis.call('get', namespace .. ':__rate__.' .. key) or state.since + whole)
-    found.full = math.max(math.min(full, now + whole), now) + each
-    found.ready = math.max(now, math.ceil(found.full - whole))
-    found.little = found.little or 2 * (found.full - now) > whole
-  end
-  return found
-end
-
-local function leave_ring(level, lane)
-  local ring = namespace .. ':' .. level.queue .. '.ring'
-  redis.call('lrem', ring, -1, lane)
-  if redis.call('llen', ring) == 1 then
-    redis.call('del', ring)
+  many('srem', level.list .. '.lanes', level.gone)
+  if level.is_lost or (level.laned > 0 and redis.call('hincrby', laned, level.queue, -level.laned) <= 0) then
+    redis.call('hdel', laned, level.queue)
   end
 end
 
--- What all limits of the lane say; nil if one has no room. Then the lane waits outside of the ring.
-local function room(level, lane, its_limits, group)
-  local waiter = level.queue .. '|' .. lane
-  woken[waiter] = nil
-  if not is_open() then
-    leave_ring(level, lane)
-    redis.call('zadd', held, now + CLOSED, waiter)
-    return nil
+-- room.lua
+
+-- The next lane. Those that had their turn come again when all others had it.
+local taken = {} -- {level, id, all (as in room)}
+local function next_lane(level)
+  if level.turns == 0 then
+    return ''
   end
-  local all, full, later = {}, nil, nil
-  for i, limit in ipairs(its_limits) do
-    local found = look(limit, group)
-    all[i] = found
-    full = full or found.none and found
-    later = math.max(later or now, found.ready)
-  end
-  if not full and later <= now then
-    return all
-  end
-  leave_ring(level, lane)
-  if full then
-    redis.call('rpush', namespace .. ':__waiters__.' .. full.key, waiter)
-    redis.call('sadd', namespace .. ':__held_up__', full.key)
-  else
-    redis.call('zadd', held, later, waiter)
-  end
-  for _, found in ipairs(all) do -- it may have been woken for a slot that it does not take
-    if found ~= full and not found.none then
-      wake(found.key)
+  if level.next > #level.hand then
+    level.hand, level.next = redis.call('lpop', level.ring, count - #taken), 1
+    if not level.hand then
+      level.hand, level.back = level.back, {}
     end
   end
-  return nil
+  level.next = level.next + 1
+  return level.hand[level.next - 1]
 end
 
-local function occupy(id, all)
-  for _, found in ipairs(all) do
-    if found.used then
-      redis.call('sadd', namespace .. ':__slots__.' .. found.key, id)
-      if found.used == 0 then
-        redis.call('sadd', namespace .. ':__used__', found.key)
-      end
-    end
-    if found.full then
-      local life = math.ceil((found.full - now) / 1000) + 1
-      redis.call('set', namespace .. ':__rate__.' .. found.key, string.format('%.0f', found.full), 'px', life)
-    end
+-- The messages of a lane whose text must be read may belong to another lane, since the limits have changed.
+local function open(level, lane, operation, its_limits)
+  local view = level.opened[lane]
+  if not view then
+    local is_right = its_limits or (limited == 0 and (operation or '') == '')
+    view = {lane = lane, ids = {}, next = 1, size = lane == '' and FIRST_PLAIN or FIRST, more = true, reads = not is_right}
+    level.opened[lane] = view
   end
+  return view
 end
 
-local moves = 0
-local function pop(level, lane, operation, its_limits)
-  local is_surely_right = its_limits or (limited == 0 and (operation or '') == '')
-  local list, messages = list_of(level.queue, lane), namespace .. ':' .. level.queue .. '.msgs'
-  while moves < MOVES do
-    local id = redis.call('lpop', list)
-    if not id then
-      return nil
-    end
-    if lane == '' then
+local function is_empty(level, view)
+  if view.next > #view.ids and view.more then
+    view.ids, view.next = redis.call('lpop', list_of(level.queue, view.lane), view.size) or {}, 1
+    view.more = #view.ids == view.size
+    view.size = math.min(4 * view.size, PART)
+    view.texts = view.reads and #view.ids > 0 and redis.call('hmget', level.list .. '.msgs', unpack(view.ids))
+  end
+  return view.next > #view.ids
+end
+
+local moves, moved = 0, {}
+local function pop(level, view)
+  while moves < MOVES and not is_empty(level, view) do
+    local id, text = view.ids[view.next], view.texts and view.texts[view.next]
+    view.next = view.next + 1
+    if view.lane == '' then
       level.plain = level.plain - 1
-    elseif redis.call('hincrby', laned, level.queue, -1) <= 0 then
-      redis.call('hdel', laned, level.queue)
-    end
-    local message = redis.call(is_surely_right and 'hexists' or 'hget', messages, id)
-    if message == 1 or (message and message ~= 0 and lane_of(message) == lane) then
-      return id
-    elseif message and message ~= 0 then
-      put(level.queue, id, message, 'rpush')
-      moves = moves + 1
     else
-      redis.call('del', namespace .. ':__marker__')
+      level.laned = level.laned + 1
     end
+    if not text or lane_of(text) == view.lane then
+      return id
+    end
+    moves = moves + 1
+    moved[#moved + 1] = {level.queue, id, text}
   end
 end
 
+-- Moves what was met in a wrong lane, and wakes lanes. All must be in its place for that.
+local function rearrange()
+  for _, level in ipairs(levels) do
+    put_back(level)
+  end
+  for _, message in ipairs(moved) do
+    put(message[1], message[2], message[3], 'rpush')
+  end
+  for _, key in ipairs(rouse) do
+    wake(key, 1)
+  end
+  moved, rouse, has_lanes = {}, {}, true
+  for _, level in ipairs(levels) do
+    read(level)
+  end
+end
+
+-- The lane has no more messages. is_lost: it should have had one.
 local function leave(level, lane, is_lost)
   woken[level.queue .. '|' .. lane] = nil
-  if redis.call('srem', namespace .. ':' .. level.queue .. '.lanes', lane) == 1 and is_lost then
-    redis.call('hdel', laned, level.queue) -- it was said to have messages: they are counted anew, see relist.lua
+  level.opened[lane] = nil
+  level.gone[#level.gone + 1] = lane
+  if is_lost and redis.call('srem', level.list .. '.lanes', lane) == 1 then
+    level.is_lost = true -- so they are counted anew, see relist.lua
   end
-  leave_ring(level, lane)
 end
 
--- The next message of a queue, and whether it is limited.
+-- The next message of a queue, and what is in use of its limits, if it is limited.
 local tries, taken_idle = 0, 0
 local function take(level)
-  local ring = namespace .. ':' .. level.queue .. '.ring'
-  local turns = level.ring + 1
+  local turns = math.max(1, level.turns)
   while turns > 0 and tries < TRIES and moves < MOVES do
     turns = turns - 1
-    local before, lane = moves, level.ring > 1 and redis.call('lmove', ring, ring, 'left', 'right') or ''
+    local lane = next_lane(level)
     local operation, group = split(lane)
-    local its_limits, all, little = limits_of(operation), nil, false
+    local its_limits, id, all, stays, little = limits_of(operation), nil, nil, true, false
     if its_limits then
       all = room(level, lane, its_limits, group)
-      for _, found in ipairs(all or {}) do
-        little = little or found.little
+      stays = all ~= nil
+      for _, use in ipairs(all or {}) do
+        little = little or has_little(use)
       end
     end
-    local id
-    if all and little and taken_idle >= idle then
+    if little and taken_idle >= idle then
       left = true
-    elseif all or not its_limits then
-      id = pop(level, lane, operation, its_limits)
+    elseif stays and (lane ~= '' or level.plain > 0) then
+      local before, view = moves, open(level, lane, operation, its_limits)
+      id = pop(level, view)
       if id and all then
         occupy(id, all)
         woken[level.queue .. '|' .. lane] = nil
         taken_idle = taken_idle + (little and 1 or 0)
       end
-      if lane ~= '' and redis.call('exists', list_of(level.queue, lane)) == 0 then
+      if lane ~= '' and is_empty(level, view) then
+        stays = false
         leave(level, lane, not id and moves == before)
-        for _, found in ipairs(not id and all or {}) do
-          wake(found.key)
-        end
+        offer(not id and all or {})
       end
     end
-    if has_lanes or moves > 0 then
-      level.ring = redis.call('llen', ring)
+    if not stays then
+      level.turns = level.turns - 1
+    elseif level.turns > 0 then
+      level.back[#level.back + 1] = lane
+    end
+    if #moved > 0 or #rouse > 0 then
+      rearrange()
+      turns = math.max(1, level.turns)
     end
     if id then
       return id, all
     end
     tries = tries + 1
-    turns = moves > before and level.ring + 1 or turns
   end
   level.dry = true
 end
 
-local limited_ones, others = {}, {}
-local level = choose()
-while level and #limited_ones + #others < 2 * count do
-  local id, is_limited = take(level)
-  if id then
-    redis.call('sadd', namespace .. ':__acks__.' .. worker .. '.' .. level.queue, id)
-    local pulled = is_limited and limited_ones or others
-    pulled[#pulled + 1] = level.queue
-    pulled[#pulled + 1] = id
-    pass = level.pass
-    level.pass = pass + level.stride
+-- Those of them whose messages Redis has lost are dropped. It returns how many: others are taken in their place.
+local function drop_lost(first)
+  local by_level, kept = {}, {}
+  for i = 1, first - 1 do
+    kept[i] = taken[i]
   end
-  level = choose()
+  for i = first, #taken do
+    local some = by_level[taken[i].level] or {}
+    some[#some + 1] = taken[i]
+    by_level[taken[i].level] = some
+  end
+  for level, some in pairs(by_level) do
+    for i = 0, #some - 1, PART do
+      local ids = {}
+      for j = 1, math.min(PART, #some - i) do
+        ids[j] = some[i + j].id
+      end
+      for j, text in ipairs(redis.call('hmget', level.list .. '.msgs', unpack(ids))) do
+        some[i + j].is_lost = not text
+      end
+    end
+  end
+  local lost = 0
+  for i = first, #taken do
+    if taken[i].is_lost then
+      lost = lost + 1
+      taken[i].level.dry = false
+      vacate(taken[i].id, taken[i].all or {})
+    else
+      kept[#kept + 1] = taken[i]
+    end
+  end
+  taken = kept
+  return lost
+end
+
+local lost = 0
+repeat
+  local first, level = #taken + 1, choose()
+  while level and #taken < count do
+    local id, all = take(level)
+    if id then
+      taken[#taken + 1] = {level = level, id = id, all = all}
+      pass = level.pass
+      level.pass = pass + level.stride
+    end
+    level = choose()
+  end
+  local more = drop_lost(first)
+  lost = lost + more
+  if more > 0 then
+    rearrange()
+  end
+until more == 0 or lost >= TRIES
+if lost > 0 then
+  redis.call('del', namespace .. ':__marker__')
+  left = left or lost >= TRIES
 end
 
 local passes = {'now', string.format('%.17g', pass)}
-for _, changed in ipairs(levels) do
-  passes[#passes + 1] = changed.queue
-  passes[#passes + 1] = string.format('%.17g', changed.pass)
+for _, level in ipairs(levels) do
+  put_back(level)
+  passes[#passes + 1] = level.queue
+  passes[#passes + 1] = string.format('%.17g', level.pass)
 end
 redis.call('hset', fair, unpack(passes))
+
+local limited_ones, others = {}, {}
+for _, one in ipairs(taken) do
+  local pulled, ids = one.all and limited_ones or others, one.level.taken
+  pulled[#pulled + 1] = one.level.queue
+  pulled[#pulled + 1] = one.id
+  ids[#ids + 1] = one.id
+  for _, use in ipairs(one.all or {}) do
+    use.ids[#use.ids + 1] = one.id
+  end
+end
+for _, level in ipairs(levels) do
+  many('sadd', namespace .. ':__acks__.' .. worker .. '.' .. level.queue, level.taken)
+end
+for key, use in pairs(uses) do
+  if #use.ids > 0 and use.used then
+    many('sadd', namespace .. ':__slots__.' .. key, use.ids)
+    redis.call('sadd', namespace .. ':__used__', key)
+  end
+  if #use.ids > 0 and use.full then
+    local life = math.ceil((use.full + use.late - now) / 1000) + 1
+    redis.call('set', namespace .. ':__rate__.' .. key, string.format('%.0f', use.full), 'px', life)
+  end
+end
 
 if tries >= TRIES or moves >= MOVES then
   woken.more = true

@@ -14,7 +14,7 @@ for i = 3, #ARGV do
   local message = redis.call('srem', acks, id) == 1 and redis.call('hget', messages, id)
   if message then
     refund(message)
-    release(id, message)
+    release({id}, {message})
     put(ARGV[2], id, message, 'rpush')
   end
 end

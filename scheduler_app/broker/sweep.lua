@@ -22,8 +22,8 @@ for _, key in ipairs(redis.call('srandmember', namespace .. ':__held_up__', MOST
   if limit and limit.max_running then
     room = limit.max_running - redis.call('scard', namespace .. ':__slots__.' .. key)
   end
-  while room > 0 and count < MOST and redis.call('exists', namespace .. ':__waiters__.' .. key) == 1 do
-    wake(key)
+  while room > 0 and count < MOST and is_awaited(key) do
+    wake(key, 1)
     room = room - 1
     count = count + 1
   end
