@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+from apscheduler.events import EVENT_SCHEDULER_STARTED
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.schedulers.blocking import BlockingScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -36,6 +37,8 @@ from scheduler_app.services.workers import Reaper
 
 log = logging.getLogger("scheduler")
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
 Duty = Callable[..., int]  # takes `now`, does a part of the due work and returns how much; called until it returns 0
 
 
@@ -57,14 +60,26 @@ def main() -> None:
             misfire_grace_time=None,
             max_instances=1,
         )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: scheduler.shutdown())
+    stopping = threading.Thread(target=shut_down_when_asked, args=(scheduler,), daemon=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # for that thread
+    scheduler.add_listener(lambda _: stopping.start(), EVENT_SCHEDULER_STARTED)
     ClockWatch(scheduler, interval=min(interval for _, interval in all_duties) / 2).start()
     logs.announce("scheduler ready", logger=log.name)
     scheduler.start()
+    stopping.join()
     with app.app_context(), suppress(SQLAlchemyError):
         schedulers.leave()
     tracing.flush()
+
+
+def shut_down_when_asked(scheduler: BaseScheduler) -> None:
+    """Waits for the duties that are under way.
+
+    A handler of the signals would wait for them in the thread that runs the scheduler, perhaps between two lines where
+    that holds a lock which they need to end.
+    """
+    signal.sigwait(STOPS)
+    scheduler.shutdown()
 
 
 def fire(now: datetime) -> int:

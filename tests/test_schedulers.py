@@ -95,6 +95,11 @@ def test_a_scheduler_process_is_seen_until_it_stops(client: FlaskClient, schedul
     assert readiness(client) == (200, "degraded", "none is running")
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_scheduler_that_is_stopped_while_its_first_duties_begin_ends(scheduler: Start) -> None:
+    assert [scheduler().stop() for _ in range(10)] == [0] * 10
+
+
 def test_a_scheduler_that_was_killed_is_forgotten_after_an_hour(client: FlaskClient) -> None:
     with client.application.app_context():
         long_ago = datetime.now(UTC) - timedelta(hours=2)
