@@ -1,52 +1,23 @@
 """Lanes against a real Valkey: groups take turns, and limits hold."""
 
 import random
-import time
 from collections import Counter
 from itertools import chain
 from typing import Any
 
 import pytest
 
-from scheduler_app.broker import Delivery, WorkerBroker
+from scheduler_app.broker import Delivery
 from scheduler_app.broker.limits import State
 from scheduler_app.limits import Limit, Rate
+from tests.support.lanes import Ids, Lanes, ids
 from tests.support.processes import eventually
 from tests.support.servers import Valkey
-
-Ids = list[str]
-
-
-class Lanes(WorkerBroker):
-    """Short words for what the tests do."""
-
-    epochs = 0
-
-    def limit(
-        self, *limits: Limit, operation: str = "fetch", running: list[tuple[str, str, str]] | None = None
-    ) -> None:
-        Lanes.epochs += 1
-        given = {operation: [limit.for_scripts() for limit in limits]} if limits else {}
-        assert self.limits.open(State(Lanes.epochs, ""), given, running or [])
-
-    def post(self, *ids: int, operation: str = "fetch", group: str | None = None, priority: int = 5) -> None:
-        self.publish(Delivery(id_, 0, operation, priority, group) for id_ in ids)
-
-    def take(self, count: int = 1, *, idle: int | None = None, done: Ids = (), priority: int = 5) -> Ids:  # type: ignore[assignment]
-        acknowledged = [(f"tasks.p{priority}", id_) for id_ in done]
-        return [id_ for _, id_ in self.pull([*self.weights], count, idle=idle, done=acknowledged).messages]
-
-    def slots(self) -> int:
-        return self.limits.used().total()
 
 
 @pytest.fixture
 def lanes(valkey: Valkey) -> Lanes:
     return Lanes(valkey.url)
-
-
-def ids(*numbers: int) -> Ids:
-    return [f"{number}.0" for number in numbers]
 
 
 def test_groups_take_turns_whatever_each_has_waiting(lanes: Lanes) -> None:
@@ -157,48 +128,6 @@ def test_limited_ones_come_first_and_are_counted(lanes: Lanes) -> None:
     pulled = lanes.pull([*lanes.weights], 10)
     assert [id_ for _, id_ in pulled.messages] == ids(3, 1, 2)
     assert (pulled.limited, pulled.epoch) == (1, Lanes.epochs)
-
-
-def test_a_rate_holds_by_the_clock_of_redis(lanes: Lanes) -> None:
-    lanes.limit(Limit(rate=Rate(20, seconds=1, burst=2), name="fetch"))
-    lanes.post(*range(1, 200))
-    began, taken = time.monotonic(), 0
-    while taken < 30:
-        pulled = lanes.pull([*lanes.weights], 50)
-        taken += len(pulled.messages)
-        assert pulled.wait is not None
-        assert pulled.wait <= 1 / 20
-        time.sleep(pulled.wait)
-    assert time.monotonic() - began > 29 / 20, "the bucket was empty at the beginning"
-
-
-def test_a_rate_makes_up_for_a_worker_that_comes_late(lanes: Lanes) -> None:
-    lanes.limit(Limit(rate=Rate(10, seconds=1), name="fetch"))
-    lanes.post(1, 2, 3)
-    eventually(lambda: lanes.take() == ids(1))
-    time.sleep(0.13)  # the clock that counts is Redis' own
-    pulled = lanes.pull([*lanes.weights], 5)
-    assert [id_ for _, id_ in pulled.messages] == ids(2)
-    assert pulled.wait is not None
-    assert 0.05 <= pulled.wait <= 0.07, "the third comes no more than half a turn early"
-
-
-def test_what_does_not_begin_takes_nothing_from_the_rate(lanes: Lanes) -> None:
-    lanes.limit(Limit(rate=Rate(10, seconds=1), name="fetch"))
-    lanes.post(1, 2, 3)
-    eventually(lambda: lanes.take() == ids(1))
-    lanes.limits.refund([("tasks.p5", "1.0")])
-    assert lanes.take(5, done=ids(1)) == ids(2)
-    lanes.requeue("tasks.p5", "2.0")
-    assert lanes.take() == ids(3)
-
-
-def test_the_bucket_of_a_new_limit_is_empty_and_then_holds_a_burst(lanes: Lanes, valkey: Valkey) -> None:
-    lanes.limit(Limit(rate=Rate(10, seconds=1, burst=3), name="fetch"))
-    lanes.post(*range(1, 10))
-    assert lanes.take(5) == []
-    time.sleep(0.45)  # the clock that counts is Redis' own
-    assert len(lanes.take(5)) == 3
 
 
 def test_what_goes_back_frees_its_slot(lanes: Lanes) -> None:
