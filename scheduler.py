@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from queue import SimpleQueue
 
 from apscheduler.events import EVENT_SCHEDULER_STARTED
 from apscheduler.schedulers.base import BaseScheduler
@@ -37,8 +38,6 @@ from scheduler_app.services.workers import Reaper
 
 log = logging.getLogger("scheduler")
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
-
 Duty = Callable[..., int]  # takes `now`, does a part of the due work and returns how much; called until it returns 0
 
 
@@ -60,8 +59,10 @@ def main() -> None:
             misfire_grace_time=None,
             max_instances=1,
         )
-    stopping = threading.Thread(target=shut_down_when_asked, args=(scheduler,), daemon=True)
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # for that thread
+    asked = SimpleQueue[int]()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: asked.put(number))
+    stopping = threading.Thread(target=shut_down, args=(scheduler, asked), daemon=True)
     scheduler.add_listener(lambda _: stopping.start(), EVENT_SCHEDULER_STARTED)
     ClockWatch(scheduler, interval=min(interval for _, interval in all_duties) / 2).start()
     logs.announce("scheduler ready", logger=log.name)
@@ -72,13 +73,13 @@ def main() -> None:
     tracing.flush()
 
 
-def shut_down_when_asked(scheduler: BaseScheduler) -> None:
-    """Waits for the duties that are under way.
+def shut_down(scheduler: BaseScheduler, asked: SimpleQueue[int]) -> None:
+    """Once it is asked to; waits for the duties that are under way.
 
-    A handler of the signals would wait for them in the thread that runs the scheduler, perhaps between two lines where
-    that holds a lock which they need to end.
+    The handler of a signal must not wait for them. It runs in the scheduler's own thread, perhaps between two lines
+    where that holds a lock which they need to end.
     """
-    signal.sigwait(STOPS)
+    asked.get()
     scheduler.shutdown()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from scheduler_app.operations import PermanentError, Retry, RetryLater, current_task, operation
+from scheduler_app.operations import PermanentError, Retry, RetryLater, current_task, operation, running_task
 from scheduler_app.outgoing import Answer, Refused, Request, send
 
 CALLBACK = "callback"  # the operation's name
@@ -63,12 +63,13 @@ def callback(url: str, sign_with: str | None, task: dict[str, Any]) -> dict[str,
 
 
 def _sent(request: Request) -> Answer:
+    task = running_task.get()  # another thread asks it
     try:
-        return send(request, given_up=lambda: current_task.cancelled)
+        return send(request, given_up=lambda: task.cancelled)
     except Refused as error:
         raise PermanentError(str(error)) from None
     except (ConnectionError, TimeoutError):
-        current_task.check_cancelled()
+        task.check_cancelled()
         raise
 
 

@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
+from hypothesis import settings
 from playwright.sync_api import Browser, Page
 from sqlalchemy import delete, exists, select, text
 
@@ -21,6 +22,9 @@ from tests.support.processes import Process, free_port
 from tests.support.servers import Postgres, Valkey
 from tests.support.system import SCHEDULER, SCHEDULER_READY, WEB, WEB_READY, WORKER_READY, System, worker_command
 from tests.support.template import Template, keep_pages
+
+settings.register_profile("suite", deadline=None)  # an example is slow on a busy machine
+settings.load_profile("suite")
 
 WEIGHTS = "512,256,128,64,32,16,8,4,2,1"
 

@@ -156,7 +156,7 @@ expressions = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(expressions)
 def test_the_value_is_that_of_pythons_own_fractions(expression: str) -> None:
     fractions = "".join(f"Fraction('{part}')" if part[0].isdigit() else part for part in split_numbers(expression))
@@ -181,7 +181,7 @@ def split_numbers(expression: str) -> list[str]:
     return parts
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet="0123456789.+-*/() e\u0663", max_size=30))
 def test_any_text_is_refused_or_has_a_finite_value(text: str) -> None:
     try:

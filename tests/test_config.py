@@ -136,7 +136,7 @@ def start(name: str, tmp_path: Path, **wrong: str) -> subprocess.CompletedProces
     environ |= {"BACKBEAT_DATA_DIR": str(tmp_path), "PYTHONPATH": str(tmp_path)}
     command = (sys.executable, *ENTRY_POINTS[name])
     return subprocess.run(
-        command, check=False, cwd=ROOT, env=environ | wrong, capture_output=True, text=True, timeout=20
+        command, check=False, cwd=ROOT, env=environ | wrong, capture_output=True, text=True, timeout=60
     )
 
 

@@ -22,7 +22,7 @@ from scheduler_app.services import attempts
 from scheduler_app.worker.execution import perform
 from scheduler_app.worker.running import registered
 from tests.support.callbacks import claimed, deliveries, post, succeed
-from tests.support.http_server import Server, serving
+from tests.support.http_server import Server, drip, raw_server, serving
 from tests.support.processes import Process, eventually, free_port
 from tests.support.tasks import finished, get, submit
 
@@ -137,6 +137,17 @@ def test_a_secret_goes_only_to_its_hosts(client: FlaskClient, server: Server) ->
     assert (task["status"], server.requests) == ("ERROR", [])
     assert "is not for localhost" in task["error"]["message"]
     assert KEY not in json.dumps(task)
+
+
+def test_a_delivery_that_is_cancelled_leaves_a_receiver_that_says_nothing(
+    client: FlaskClient, worker: Callable[..., Process]
+) -> None:
+    with raw_server(drip(b"", b"")) as address:
+        worker(**TRIALS)
+        post(client, callback={"url": f"http://{address}/"})
+        task_id = eventually(lambda: [each["task_id"] for each in deliveries(client) if each["status"] == "STARTED"])[0]
+        client.post(f"/tasks/{task_id}/cancel/")
+        eventually(lambda: get(client, task_id)["status"] == "CANCELLED", within=10)  # its timeout is 20 s
 
 
 def test_a_worker_delivers_at_once_and_the_receiver_can_verify_it(

@@ -176,7 +176,7 @@ def test_a_character_that_the_bound_cuts_in_two_is_left_out() -> None:
     assert text_of("Zoë".encode()[:-1], "text/plain", whole=False) == "Zo"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=50), st.text(max_size=20).map("text/plain; charset={}".format))
 def test_any_body_is_text_that_can_be_stored(content: bytes, content_type: str) -> None:
     text = text_of(content, content_type, whole=True)

@@ -209,7 +209,6 @@ def run(machine: Callable[[], Machine], examples: int, **more: Any) -> None:
         max_examples=EXAMPLES or examples,
         derandomize=not EXAMPLES,
         stateful_step_count=STEPS,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
         **more,

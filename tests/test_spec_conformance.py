@@ -86,7 +86,6 @@ def bounded(examples: int) -> hypothesis.settings:
     return hypothesis.settings(
         max_examples=EXAMPLES or examples,
         derandomize=not EXAMPLES,
-        deadline=None,
         database=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
