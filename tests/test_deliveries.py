@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from scheduler_app.services import attempts
 from scheduler_app.worker.execution import perform
 from scheduler_app.worker.running import registered
 from tests.support.callbacks import claimed, deliveries, post, succeed
-from tests.support.http_server import Server, drip, raw_server, serving
+from tests.support.http_server import Server, raw_server, serving
 from tests.support.processes import Process, eventually, free_port
 from tests.support.tasks import finished, get, submit
 
@@ -142,7 +143,11 @@ def test_a_secret_goes_only_to_its_hosts(client: FlaskClient, server: Server) ->
 def test_a_delivery_that_is_cancelled_leaves_a_receiver_that_says_nothing(
     client: FlaskClient, worker: Callable[..., Process]
 ) -> None:
-    with raw_server(drip(b"", b"")) as address:
+    def wait_for_hang_up(connection: socket.socket) -> None:
+        connection.settimeout(20)
+        assert connection.recv(1) == b""
+
+    with raw_server(wait_for_hang_up) as address:
         worker(**TRIALS)
         post(client, callback={"url": f"http://{address}/"})
         task_id = eventually(lambda: [each["task_id"] for each in deliveries(client) if each["status"] == "STARTED"])[0]
