@@ -105,7 +105,7 @@ def test_a_limit_changes_at_runtime_for_what_waits_already(trial: Trial) -> None
 
 
 def test_a_new_limit_counts_what_runs(trial: Trial) -> None:
-    trial.post(200, seconds=0.2, operation="limited.free")
+    trial.post(600, seconds=0.2, operation="limited.free")
     eventually(lambda: most_at_once(trial.spans()) > 4)
     trial.limit("calm", operation="limited.free", max_running=4)
     since = time.monotonic() + 1
