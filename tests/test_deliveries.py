@@ -145,7 +145,8 @@ def test_a_delivery_that_is_cancelled_leaves_a_receiver_that_says_nothing(
 ) -> None:
     def wait_for_hang_up(connection: socket.socket) -> None:
         connection.settimeout(20)
-        assert connection.recv(1) == b""
+        while connection.recv(65_536):  # the body may come after the headers
+            pass
 
     with raw_server(wait_for_hang_up) as address:
         worker(**TRIALS)
