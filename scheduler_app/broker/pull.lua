@@ -37,8 +37,6 @@ local fair, laned, held = namespace .. ':__fair__', namespace .. ':__laned__', n
 local TRIES = 500 -- lanes that one pull looks at without taking anything
 local MOVES = 500 -- messages that one pull moves to another lane
 local FIRST, FIRST_PLAIN = 2, 8 -- ids that are taken out of a lane, and of the plain list, at first
-local CLOSED = 100 * 1000 -- microseconds until it is tried again whether the slots are counted
-local LATE = 100 * 1000 -- microseconds, see when_full
 local time = redis.call('time')
 local now = time[1] * 1000000 + time[2] -- microseconds
 

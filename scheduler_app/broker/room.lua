@@ -2,6 +2,9 @@
 --
 -- What is taken from a limit is counted here; pull.lua writes it at the end.
 
+local CLOSED = 100 * 1000 -- microseconds until it is tried again whether the slots are counted
+local LATE = 100 * 1000 -- microseconds, see when_full
+
 -- Whether slots count, and since when. After a restart Redis may have an old state: then another run wrote it.
 local state
 local function is_open()
