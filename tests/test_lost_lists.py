@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from scheduler_app.broker import Delivery, PriorityBroker, WorkerBroker, lists
+from scheduler_app.broker.connection import script
 from scheduler_app.extensions import broker as app_broker
 from scheduler_app.extensions import db
 from scheduler_app.services import dispatch, tasks
@@ -103,6 +104,16 @@ def test_of_two_that_put_back_at_once_one_does(broker: WorkerBroker, valkey: Val
     with ThreadPoolExecutor(4) as pool:
         restored = list(pool.map(lambda one: one.lists.restore(), brokers))
     assert sorted(restored) == [0, 0, 0, 2497]
+    assert sorted(waiting(valkey)) == list(range(4, 2501))
+
+
+def test_what_was_missed_by_the_search_and_waits_is_not_put_back(broker: WorkerBroker, valkey: Valkey) -> None:
+    """It may have been given back to one of the ends of the list since."""
+    lost, first, last = 1000, 4, 2500
+    valkey.client.lrem(LIST, 1, f"{lost}.0")
+    relist = script(valkey.client, "relist")
+    ids = [f"{task_id}.0" for task_id in (first, last, lost)]
+    assert relist(keys=["dramatiq"], args=["a process", "tasks.p5", *ids]) == [1, 0]
     assert sorted(waiting(valkey)) == list(range(4, 2501))
 
 

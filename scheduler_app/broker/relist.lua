@@ -5,6 +5,9 @@
 -- Every message of a queue should be in one of its lists or in one worker's ack set. The difference is the number of lost ones.
 -- It puts back no more than that.
 --
+-- A message that moved between two lists during the search may be among the ids. Messages come into a list at its ends,
+-- so the script looks there once more, while nothing moves.
+--
 -- Two processes would put back the same messages. So the first one that finds something missing gets a lease, and the
 -- others are told that nothing is missing.
 
@@ -46,10 +49,27 @@ if missing <= 0 then
 end
 redis.call('set', lease, process, 'px', lease_time)
 
+local near = {} -- by lane, the ids near both ends of its list
+local function is_near_an_end(lane, id)
+  if not near[lane] then
+    near[lane] = {}
+    for _, first in ipairs({0, -PART}) do
+      for _, waiting in ipairs(redis.call('lrange', list_of(queue, lane), first, first + PART - 1)) do
+        near[lane][waiting] = true
+      end
+    end
+  end
+  return near[lane][id]
+end
+
+local function has_moved(id, message)
+  return in_any(acks, id) or is_near_an_end('', id) or is_near_an_end(lane_of(message), id)
+end
+
 local back = 0
 for i = 3, #ARGV do
   local message = back < missing and redis.call('hget', list .. '.msgs', ARGV[i])
-  if message and not in_any(acks, ARGV[i]) then
+  if message and not has_moved(ARGV[i], message) then
     put(queue, ARGV[i], message, 'rpush')
     back = back + 1
   end
