@@ -116,7 +116,7 @@ def submit_tasks(query: dict[str, Any], once: MakeOnce) -> dict[str, Any]:
 def list_tasks(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
     """List tasks, newest first
 
-    To read all of them, follow the `Link` header from page to page. One call looks through at most 50,000 tasks, unless
+    To read all of them, follow the `Link` header from page to page. One call looks through at most 20,000 tasks, unless
     `status` or `task_schedule_id` is the only filter. So a page may be short, or even empty, and still have a next one.
     Values above 1 KiB are left out, see `truncated`.
     """
