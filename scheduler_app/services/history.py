@@ -2,14 +2,14 @@
 
 The scheduler rolls up. One row, the mark, says how far: the tasks that ended before `finished_to` are counted, and so
 are those up to `task_id` as created. Whoever counts locks the mark, so any number of schedulers count nothing twice.
-One transaction counts a bounded number of tasks. After an outage the same loop catches up.
+One transaction counts a bounded number of tasks of a bounded number of kinds. After an outage the same loop catches up.
 
 Whoever makes a finished task unfinished, or deletes it, calls `leave` before, so that it is counted first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, case, cast, literal, null, or_, select
 
@@ -20,7 +20,12 @@ from scheduler_app.models import HistoryMark, Status, Task
 from scheduler_app.services import spans, totals
 from scheduler_app.services.spans import CREATED, Counted, forget_old
 
+T = TypeVar("T")
+
 BATCH = 50_000  # tasks that one transaction counts
+# Operations, priorities and statuses, each in each of the shortest spans, that one transaction adds to all spans. They
+# take about a second of Python, and PostgreSQL ends a transaction that is idle for long.
+KINDS = 3_000
 FIRST = {"mark_id": 1, "finished_to": datetime(1970, 1, 1, tzinfo=UTC), "task_id": 0}
 RAN = or_(Task.status.in_((Status.SUCCESS, Status.ERROR)), Task.started_at >= Task.run_at)  # in its latest attempt
 
@@ -63,11 +68,16 @@ def _count_finished(mark: HistoryMark, until: datetime, now: datetime) -> int:
     if until <= since:
         return 0
     ended = Task.finished_at >= since, Task.finished_at < until
-    last = db.session.scalar(select(Task.finished_at).where(*ended).order_by(Task.finished_at).offset(BATCH).limit(1))
-    if last == since:  # more than a batch ended at one moment
-        last += timedelta.resolution
+    times = select(Task.finished_at).where(*ended).order_by(Task.finished_at).limit(1)
+
+    def before(batch: int) -> tuple[datetime | None, list[Counted]]:
+        last = db.session.scalar(times.offset(batch))
+        if last == since:  # more than a batch ended at one moment
+            last += timedelta.resolution
+        return last, _finished(Task.finished_at >= since, Task.finished_at < (last or until))
+
+    last, counted = _of_few_kinds(before)
     mark.finished_to = last or until
-    counted = _finished(Task.finished_at >= since, Task.finished_at < mark.finished_to)
     _add(counted, now=now)
     return BATCH if last else 0
 
@@ -77,24 +87,43 @@ def _take_back(mark: HistoryMark, until: datetime, now: datetime) -> int:
     together with what ends meanwhile.
     """
     ended = Task.finished_at >= until, Task.finished_at < mark.finished_to
-    order = Task.finished_at.desc()
-    first = db.session.scalar(select(Task.finished_at).where(*ended).order_by(order).offset(BATCH - 1).limit(1))
-    since = first or until
-    counted = _finished(Task.finished_at >= since, Task.finished_at < mark.finished_to)
+    times = select(Task.finished_at).where(*ended).order_by(Task.finished_at.desc()).limit(1)
+
+    def after(batch: int) -> tuple[datetime | None, list[Counted]]:
+        first = db.session.scalar(times.offset(batch - 1))
+        return first, _finished(Task.finished_at >= (first or until), Task.finished_at < mark.finished_to)
+
+    first, counted = _of_few_kinds(after)
     _add(counted, now=now, sign=-1)
-    mark.finished_to = since
+    mark.finished_to = first or until
     return BATCH if first else 0
 
 
 def _count_created(mark: HistoryMark, until: datetime, now: datetime) -> int:
     # The ids of transactions that still run are higher than that of each task of the settled time.
-    query = select(Task.task_id).where(Task.task_id > mark.task_id, Task.created_at < until)
+    since = mark.task_id
+    query = select(Task.task_id).where(Task.task_id > since, Task.created_at < until)
     last = db.session.scalar(query.order_by(Task.task_id.desc()).limit(1))
     if last is None:
         return 0
-    since, mark.task_id = mark.task_id, min(last, mark.task_id + BATCH)
-    _add(_created(Task.task_id > since, Task.task_id <= mark.task_id), now=now)
+
+    def up_to(batch: int) -> tuple[int, list[Counted]]:
+        end = min(last, since + batch)
+        return end, _created(Task.task_id > since, Task.task_id <= end)
+
+    mark.task_id, counted = _of_few_kinds(up_to)
+    _add(counted, now=now)
     return BATCH if mark.task_id < last else 0
+
+
+def _of_few_kinds(take: Callable[[int], tuple[T, list[Counted]]]) -> tuple[T, list[Counted]]:
+    """What is taken of a batch, or of a smaller one: so small that it has KINDS at most."""
+    batch = BATCH
+    mark, counted = take(batch)
+    while batch > KINDS and len({part[:4] for part in counted}) > KINDS:
+        batch = max(batch // 4, KINDS)
+        mark, counted = take(batch)
+    return mark, counted
 
 
 def _add(counted: Sequence[Counted], *, now: datetime, sign: int = 1) -> None:
