@@ -1,8 +1,7 @@
 """Lanes against a real Valkey: groups take turns, and limits hold."""
 
-import random
 from collections import Counter
-from itertools import chain
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from scheduler_app.broker import Delivery
 from scheduler_app.broker.limits import State
 from scheduler_app.limits import Limit, Rate
-from tests.support.lanes import Ids, Lanes, ids
+from tests.support.lanes import Ids, Lanes, Played, ids, standing
 from tests.support.processes import eventually
 from tests.support.servers import Valkey
 
@@ -45,25 +44,16 @@ def test_a_new_group_waits_for_one_round(lanes: Lanes) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_pull_of_many_brings_what_as_many_pulls_of_one_bring(seed: int, lanes: Lanes, valkey: Valkey) -> None:
-    chosen = random.Random(seed)
-    if seed % 2:  # then more is read of each message
-        lanes.limit(Limit(1, name="fetch"))
-    posts = [(chosen.choice([None, *"abcde"]), chosen.choice([0, 5, 5, 9])) for _ in range(200)]
-
-    def taken(sizes: list[int]) -> list[Ids]:
-        for number, (group, priority) in enumerate(posts):
-            lanes.post(number, group=group, priority=priority, operation="other")
-        order = [lanes.take(size) for size in sizes]
-        assert [len(some) for some in order] == sizes
-        assert lanes.waiting() == [0] * 10
+    orders = []
+    for whole in (True, False):
+        valkey.client.flushall()
+        if seed % 2:  # then more is read of each message
+            lanes.limit(Limit(1, name="fetch"))
+        played = Played(seed, lanes, valkey, whole=whole)
+        played.play(100)
         assert not valkey.client.keys("*.lane*")
-        valkey.client.delete(*valkey.client.keys("*.msgs"), "dramatiq:__fair__")
-        return order
-
-    sizes: list[int] = []
-    while sum(sizes) < len(posts):
-        sizes.append(min(chosen.choice([1, 2, 3, 17, 80]), len(posts) - sum(sizes)))
-    assert [*chain(*taken(sizes))] == [*chain(*taken([1] * len(posts)))]
+        orders.append(played.order)
+    assert orders[0] == orders[1]
 
 
 def test_a_lost_message_holds_up_none_of_its_limit(lanes: Lanes, valkey: Valkey) -> None:
@@ -277,20 +267,57 @@ def test_a_release_wakes_who_waits(lanes: Lanes, valkey: Valkey) -> None:
     assert told["type"] == "message"
 
 
-@pytest.mark.parametrize("lose", ["dramatiq:tasks.p5.lane.|a", "dramatiq:tasks.p5.ring"])
-def test_a_lane_or_a_ring_that_is_lost_comes_back(lanes: Lanes, valkey: Valkey, lose: str) -> None:
+@pytest.mark.parametrize("lose", [".lane.|a", ".lanes", ".ring", ".lane.|a .lanes", ".lanes .ring"])
+@pytest.mark.parametrize("more", [[], [(201, "a")], [(201, "c"), (202, "a"), (203, "a"), (204, "b"), (205, "c")]])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_lane_or_a_ring_that_is_lost_comes_back(
+    lanes: Lanes, valkey: Valkey, lose: str, more: list[tuple[int, str]], first: bool
+) -> None:
     lanes.post(*range(1, 51), group="a")
     lanes.post(101, group="b")
-    assert valkey.client.delete(lose)
-    taken: set[str] = set()
+    lanes.post(102, 103, group="d")
+    assert valkey.client.delete(*(f"dramatiq:tasks.p5{end}" for end in lose.split()))
+    lanes.publish([Delivery(id_, 0, "fetch", 5, group) for id_, group in more], first=first)
+    taken: Ids = []
 
     def all_come() -> bool:
+        taken.extend(lanes.take(7))
         lanes.lists.restore()
-        taken.update(lanes.take(100))
-        return len(taken) == 51
+        return lanes.waiting()[5] == 0 and len(taken) >= 53 + len(more)
 
     eventually(all_come)
-    assert lanes.waiting()[5] == 0
+    assert sorted(taken) == sorted(ids(*range(1, 51), 101, 102, 103, *dict(more)))
+    assert standing(valkey) == {}
+    assert not valkey.client.keys("*.lane*")
+
+
+@pytest.mark.parametrize(
+    "meet",
+    [
+        lambda lanes: lanes.take(1),
+        lambda lanes: lanes.post(201, group="a"),
+        lambda lanes: lanes.publish([Delivery(201, 0, "fetch", 5, "a")], first=True),
+        lambda lanes: lanes.discard(5, ids(1)),
+    ],
+)
+def test_a_list_that_is_lost_comes_back_while_others_wait(
+    lanes: Lanes, valkey: Valkey, meet: Callable[[Lanes], object]
+) -> None:
+    lanes.post(*range(1, 51), group="a")
+    lanes.post(*range(101, 151), group="b")
+    assert valkey.client.delete("dramatiq:tasks.p5.lane.|a")
+    meet(lanes)
+    assert lanes.lists.restore() == 49
+    assert lanes.lists.restore() == 0
+    assert lanes.waiting()[5] == sum(map(len, standing(valkey).values()))
+
+
+def test_what_a_list_has_lost_comes_back_when_no_lane_has_more(lanes: Lanes, valkey: Valkey) -> None:
+    lanes.post(*range(1, 51), group="a")
+    valkey.client.ltrim("dramatiq:tasks.p5.lane.|a", 1, -2)
+    assert len(lanes.take(100)) == 48
+    assert lanes.lists.restore() == 2
+    assert sorted(lanes.take(100)) == ids(2, 50)
 
 
 def test_discarded_messages_leave_their_lanes(lanes: Lanes, valkey: Valkey) -> None:

@@ -9,12 +9,9 @@ local heads = {}
 for i, queue in ipairs(ARGV) do
   local list = namespace .. ':' .. queue
   heads[i] = {redis.call('lindex', list, 0) or nil}
-  for _, lanes in ipairs({redis.call('lrange', list .. '.ring', 0, SOME), redis.call('srandmember', list .. '.lanes', SOME)}) do
-    for _, lane in ipairs(lanes) do
-      local head = lane ~= '' and redis.call('lindex', list_of(queue, lane), 0)
-      if head then
-        heads[i][#heads[i] + 1] = head
-      end
+  for _, some in ipairs({redis.call('lrange', list .. '.ring', 0, SOME), redis.call('hrandfield', lanes_of(queue), SOME)}) do
+    for _, lane in ipairs(some) do
+      heads[i][#heads[i] + 1] = lane ~= '' and head_of(queue, lane) or nil
     end
   end
 end

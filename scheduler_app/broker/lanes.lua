@@ -1,14 +1,17 @@
 -- Inserted at the top of the scripts that put messages somewhere, or take them.
 --
 -- A message that has neither a group nor a limit waits in its queue's plain list. Any other waits in a lane of its queue:
--- one list for each group, and for each limited operation within it. A lane's name is "operation|group"; the operation is
+-- one for each group, and for each limited operation within it. A lane's name is "operation|group"; the operation is
 -- empty unless it is limited. The plain list counts as a lane with an empty name. What a message is about is read from
 -- the message, so a change of the limits has to move nothing: pull.lua moves what it meets in a wrong lane.
 --
---   $queue.lane.$lane    list of ids
---   $queue.lanes         set of the lanes that have messages
---   $queue.ring          list of those that may have their turn, the next one first; if there is any, the plain list too
---   __laned__            hash of how many messages wait in the lanes of each queue
+-- Many groups have one message each. So a lane has a list only if it has more than one message. A hash names the first
+-- one. A list counts only while the hash says so: when the hash is lost, its lists stay, and nobody reads them any more.
+--
+--   $queue.lanes         hash of the lanes that have messages: the id of the first one, and a "+" if there are more; no
+--                        id ends in "+". The empty field says how many ids all of their lists have, if there are any
+--   $queue.lane.$lane    list of the ids after the first one
+--   $queue.ring          list of the lanes that may have their turn, the next one first; if there is any, the plain list too
 --   __limits__           hash of each operation's limits, as JSON; the empty field shows that Redis has not lost it
 --   __slots__.$key       set of the ids that count as running; $key is the limit's name, or "name|group"
 --   __counted__          set of the ids whose slots were counted from the table, after a loss or a change
@@ -24,6 +27,7 @@ local paused, woken = nil, {} -- woken: the lanes, as "queue|lane", whose turn h
 local FORWARD = 100 -- lanes of paused queues that a wake-up passes over
 
 local PART = 1000 -- values that one command is given: Lua's stack is bounded
+local LOST = -2 ^ 50 -- in place of a number that is not known; below zero whatever is added
 
 local function read_limits()
   limited, limits = redis.call('hlen', namespace .. ':__limits__') - 1, {} -- -1: Redis has lost them
@@ -75,21 +79,86 @@ end
 -- The command says where in the ring the lane joins.
 local function join(queue, lane, command)
   local ring = namespace .. ':' .. queue .. '.ring'
-  if redis.call('exists', ring) == 0 then
+  if redis.call(command .. 'x', ring, lane) == 0 then
     redis.call('rpush', ring, '')
+    redis.call(command, ring, lane)
   end
-  redis.call(command, ring, lane)
+end
+
+local function lanes_of(queue)
+  return namespace .. ':' .. queue .. '.lanes'
+end
+
+-- So many ids more are in the lists of the queue's lanes.
+local function count_listed(queue, change)
+  if change ~= 0 and redis.call('hincrby', lanes_of(queue), '', change) == 0 then
+    redis.call('hdel', lanes_of(queue), '')
+  end
+end
+
+-- After the loss of a list. Then relist.lua counts anew.
+local function forget_listed(queue)
+  redis.call('hset', lanes_of(queue), '', LOST)
+end
+
+-- How many messages wait in the queue's lanes.
+local function laned(queue)
+  local listed = redis.call('hget', lanes_of(queue), '')
+  return redis.call('hlen', lanes_of(queue)) + (listed and math.max(0, listed) - 1 or 0)
+end
+
+-- Of a lane's value in the hash: the id of the first message, and whether the list has others.
+local function parse(value)
+  if value and string.sub(value, -1) == '+' then
+    return string.sub(value, 1, -2), true
+  end
+  return value or nil, false
+end
+
+-- The same of a lane. All of the plain list is in its list.
+local function head_of(queue, lane)
+  if lane == '' then
+    return nil, true
+  end
+  return parse(redis.call('hget', lanes_of(queue), lane))
+end
+
+local function has_list(queue, lane)
+  return redis.call('exists', list_of(queue, lane)) == 1
+end
+
+-- The lane has messages already, the first one is `head`.
+local function put_beside(queue, lane, id, command, head, has_more)
+  local list = list_of(queue, lane)
+  if command == 'lpush' then
+    head, id = id, head
+  end
+  if command == 'lpush' or not has_more then
+    redis.call('hset', lanes_of(queue), lane, head .. '+')
+  end
+  local length = redis.call(command, list, id)
+  count_listed(queue, 1)
+  if length > 1 and not has_more then -- the list is from before the hash was lost
+    redis.call('del', list)
+    redis.call(command, list, id)
+  elseif length == 1 and has_more then -- the list was lost
+    forget_listed(queue)
+  end
 end
 
 -- The command says at which end of its lane the message goes in.
 local function put(queue, id, message, command)
   local lane = lane_of(message)
-  redis.call(command, list_of(queue, lane), id)
-  if lane ~= '' then
-    redis.call('hincrby', namespace .. ':__laned__', queue, 1)
-    if redis.call('sadd', namespace .. ':' .. queue .. '.lanes', lane) == 1 then
-      join(queue, lane, 'rpush')
-    end
+  if lane == '' then
+    redis.call(command, list_of(queue, lane), id)
+    return
+  end
+  local head, has_more = head_of(queue, lane)
+  if head then
+    put_beside(queue, lane, id, command, head, has_more)
+  else
+    redis.call('hset', lanes_of(queue), lane, id)
+    join(queue, lane, 'rpush')
   end
 end
 

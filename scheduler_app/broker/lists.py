@@ -6,7 +6,6 @@ nothing, because the hash still has it.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import Any, cast
 
 import redis
@@ -70,13 +69,19 @@ class Lists:
 
     def _waiting(self, queue: str) -> Iterator[list[Any]]:
         key = f"{self.namespace}:{queue}"
-        lanes = (f"{key}.lane.{lane.decode()}" for lane in self.client.sscan_iter(f"{key}.lanes", count=PAGE))
-        for name in chain([key], lanes):
-            # From the tail to the head: workers take from the head meanwhile, which does not move what is still unread.
-            last = -1
-            while page := self.client.lrange(name, last - PAGE + 1, last):
-                yield page
-                last -= PAGE
+        yield from self._pages(key)
+        for lane, value in self.client.hscan_iter(f"{key}.lanes", count=PAGE):
+            head, more, _ = value.partition(b"+")  # see lanes.lua; the empty lane has a count in its place
+            yield [head]
+            if more:
+                yield from self._pages(f"{key}.lane.{lane.decode()}")
+
+    def _pages(self, name: str) -> Iterator[list[Any]]:
+        # From the tail to the head: workers take from the head meanwhile, which does not move what is still unread.
+        last = -1
+        while page := self.client.lrange(name, last - PAGE + 1, last):
+            yield page
+            last -= PAGE
 
     def _pulled(self, queue: str) -> Iterator[Any]:
         workers = cast(list[bytes], self.client.zrange(f"{self.namespace}:__heartbeats__", 0, -1))

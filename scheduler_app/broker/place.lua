@@ -11,11 +11,20 @@ if not message then
   return nil
 end
 local lane = lane_of(message)
-local list = list_of(queue, lane)
+
+-- How many wait before it in its lane, and in its lane.
+local function place()
+  local list, head, has_more = list_of(queue, lane), head_of(queue, lane)
+  local in_list, first = has_more and redis.call('llen', list) or 0, head and 1 or 0
+  if id == head then
+    return 0, first + in_list
+  end
+  local before = has_more and redis.call('lpos', list, id, 'maxlen', ARGV[1])
+  return before and first + before, first + in_list
+end
 
 local function waiting(queue)
-  local laned = redis.call('hget', namespace .. ':__laned__', queue) or 0
-  return redis.call('llen', namespace .. ':' .. queue) + laned
+  return redis.call('llen', namespace .. ':' .. queue) + laned(queue)
 end
 local before = 0
 for i = 3, #ARGV - 1 do
@@ -35,4 +44,5 @@ for _, limit in ipairs(limits_of(operation) or {}) do
     wait = math.max(0, math.floor(held / 1000 - (time[1] * 1000 + time[2] / 1000)))
   end
 end
-return {redis.call('lpos', list, id, 'maxlen', ARGV[1]), redis.call('llen', list), before, name, wait}
+local ahead, length = place()
+return {ahead, length, before, name, wait}

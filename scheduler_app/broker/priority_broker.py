@@ -174,9 +174,14 @@ class PriorityBroker(RedisBroker):
         with self._breaker.call(), self._quick.pipeline(transaction=False) as pipeline:
             for name in self.weights:
                 pipeline.llen(f"{self.namespace}:{name}")
-            pipeline.hmget(f"{self.namespace}:__laned__", [*self.weights])
-            *plain, laned = pipeline.execute()
-        return [length + int(more or 0) for length, more in zip(plain, laned, strict=True)]
+                pipeline.hlen(f"{self.namespace}:{name}.lanes")
+                pipeline.hget(f"{self.namespace}:{name}.lanes", "")
+            counts = iter(pipeline.execute())
+        # As laned in lanes.lua counts: a field for each lane, and one that says how many its list has.
+        return [
+            plain + lanes + (max(0, int(listed)) - 1 if listed else 0)
+            for plain, lanes, listed in zip(counts, counts, counts, strict=True)
+        ]
 
     def place(self, priority: int, message_id: str) -> Place | None:
         """The message's place in line; None when Redis does not have it. Raises RedisError within about a second."""

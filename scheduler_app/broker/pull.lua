@@ -33,10 +33,9 @@
 local worker, count, idle, queues = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local first_queue = 5 -- in ARGV; each queue is followed by its weight
 local first_done = first_queue + 2 * queues -- each queue is followed by a message's id
-local fair, laned, held = namespace .. ':__fair__', namespace .. ':__laned__', namespace .. ':__until__'
+local fair, held = namespace .. ':__fair__', namespace .. ':__until__'
 local TRIES = 500 -- lanes that one pull looks at without taking anything
 local MOVES = 500 -- messages that one pull moves to another lane
-local FIRST, FIRST_PLAIN = 2, 8 -- ids that are taken out of a lane, and of the plain list, at first
 local time = redis.call('time')
 local now = time[1] * 1000000 + time[2] -- microseconds
 
@@ -63,7 +62,11 @@ for queue, ids in pairs(settled) do
   end
 end
 
-local has_lanes = redis.call('exists', laned) == 1
+local lanes = {}
+for i = first_queue, first_done - 1, 2 do
+  lanes[#lanes + 1] = lanes_of(ARGV[i])
+end
+local has_lanes = #lanes > 0 and redis.call('exists', unpack(lanes)) > 0
 if has_lanes then
   local due = redis.call('zrangebyscore', held, 0, now, 'limit', 0, TRIES)
   for i = #due, 1, -1 do
@@ -88,12 +91,12 @@ local function done(pulled)
 end
 
 -- turns: how many lanes are in the ring, with the plain list. hand: those whose turn is next, taken out of the ring.
--- back: those that had it. opened: what was taken out of the lanes' lists. gone: the lanes that have no more messages.
+-- back: those that had it. heads: the values of lanes in the hash. opened: what was taken out of lanes.
 local function read(level)
   level.plain = redis.call('llen', level.list)
   level.turns = has_lanes and redis.call('llen', level.ring) or 0
   level.hand, level.next, level.back = {}, 1, {}
-  level.opened, level.gone, level.laned, level.is_lost = {}, {}, 0, false
+  level.heads, level.opened, level.listed, level.is_lost = {}, {}, 0, false
 end
 
 local function has_any(level)
@@ -104,7 +107,8 @@ local levels, fields, any = {}, {'now'}, false
 is_paused('')
 for i = first_queue, first_done - 1, 2 do
   local list = namespace .. ':' .. ARGV[i]
-  local level = {queue = ARGV[i], list = list, ring = list .. '.ring', stride = 1 / tonumber(ARGV[i + 1]), taken = {}}
+  local level = {queue = ARGV[i], list = list, ring = list .. '.ring', lanes = lanes_of(ARGV[i]), taken = {}}
+  level.stride = 1 / tonumber(ARGV[i + 1])
   read(level)
   any = any or has_any(level)
   if has_any(level) and not paused[level.queue] then
@@ -135,20 +139,16 @@ local function choose()
   return best
 end
 
+-- views.lua
+
 -- Everything that was taken out and not used goes back to where it was.
 local function put_back(level)
-  for lane, view in pairs(level.opened) do
-    many('lpush', list_of(level.queue, lane), last_first(view.ids, view.next))
-  end
+  close_all(level)
   if level.turns > 1 then
     many('lpush', level.ring, last_first(level.hand, level.next))
     many('rpush', level.ring, level.back)
   elseif level.turns == 1 then
     redis.call('del', level.ring)
-  end
-  many('srem', level.list .. '.lanes', level.gone)
-  if level.is_lost or (level.laned > 0 and redis.call('hincrby', laned, level.queue, -level.laned) <= 0) then
-    redis.call('hdel', laned, level.queue)
   end
 end
 
@@ -161,34 +161,17 @@ local function next_lane(level)
     return ''
   end
   if level.next > #level.hand then
-    level.hand, level.next = redis.call('lpop', level.ring, count - #taken), 1
-    if not level.hand then
+    level.hand, level.next = redis.call('lpop', level.ring, math.min(count - #taken, PART)), 1
+    if level.hand then
+      for i, value in ipairs(redis.call('hmget', level.lanes, unpack(level.hand))) do
+        level.heads[level.hand[i]] = value
+      end
+    else
       level.hand, level.back = level.back, {}
     end
   end
   level.next = level.next + 1
   return level.hand[level.next - 1]
-end
-
--- The messages of a lane whose text must be read may belong to another lane, since the limits have changed.
-local function open(level, lane, operation, its_limits)
-  local view = level.opened[lane]
-  if not view then
-    local is_right = its_limits or (limited == 0 and (operation or '') == '')
-    view = {lane = lane, ids = {}, next = 1, size = lane == '' and FIRST_PLAIN or FIRST, more = true, reads = not is_right}
-    level.opened[lane] = view
-  end
-  return view
-end
-
-local function is_empty(level, view)
-  if view.next > #view.ids and view.more then
-    view.ids, view.next = redis.call('lpop', list_of(level.queue, view.lane), view.size) or {}, 1
-    view.more = #view.ids == view.size
-    view.size = math.min(4 * view.size, PART)
-    view.texts = view.reads and #view.ids > 0 and redis.call('hmget', level.list .. '.msgs', unpack(view.ids))
-  end
-  return view.next > #view.ids
 end
 
 local moves, moved = 0, {}
@@ -198,8 +181,6 @@ local function pop(level, view)
     view.next = view.next + 1
     if view.lane == '' then
       level.plain = level.plain - 1
-    else
-      level.laned = level.laned + 1
     end
     if not text or lane_of(text) == view.lane then
       return id
@@ -226,13 +207,9 @@ local function rearrange()
   end
 end
 
--- The lane has no more messages. is_lost: it should have had one.
-local function leave(level, lane, is_lost)
-  woken[level.queue .. '|' .. lane] = nil
-  level.opened[lane] = nil
-  level.gone[#level.gone + 1] = lane
-  if is_lost and redis.call('srem', level.list .. '.lanes', lane) == 1 then
-    level.is_lost = true -- so they are counted anew, see relist.lua
+local function has_had_turn(level, lane)
+  if next(woken) then
+    woken[level.queue .. '|' .. lane] = nil
   end
 end
 
@@ -255,16 +232,16 @@ local function take(level)
     if little and taken_idle >= idle then
       left = true
     elseif stays and (lane ~= '' or level.plain > 0) then
-      local before, view = moves, open(level, lane, operation, its_limits)
+      local view = open(level, lane, operation, its_limits)
       id = pop(level, view)
       if id and all then
         occupy(id, all)
-        woken[level.queue .. '|' .. lane] = nil
+        has_had_turn(level, lane)
         taken_idle = taken_idle + (little and 1 or 0)
       end
       if lane ~= '' and is_empty(level, view) then
         stays = false
-        leave(level, lane, not id and moves == before)
+        has_had_turn(level, lane)
         offer(not id and all or {})
       end
     end

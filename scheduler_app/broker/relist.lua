@@ -23,23 +23,28 @@ if holder and holder ~= process then
 end
 
 -- A list or a ring may be lost by itself.
-local laned, ring = namespace .. ':__laned__', list .. '.ring'
-if redis.call('scard', list .. '.lanes') > 0 then
-  local is_lost = redis.call('exists', ring, namespace .. ':__held_up__', namespace .. ':__until__') == 0
-  if is_lost or redis.call('hexists', laned, queue) == 0 then
-    local count = 0
-    for _, lane in ipairs(redis.call('smembers', list .. '.lanes')) do
-      count = count + redis.call('llen', list_of(queue, lane))
-      if is_lost then
-        join(queue, lane, 'rpush')
-      end
+local lanes, ring = lanes_of(queue), list .. '.ring'
+local listed = tonumber(redis.call('hget', lanes, '') or nil)
+local count = redis.call('hlen', lanes) - (listed and 1 or 0)
+local is_lost = count > 0 and redis.call('llen', ring) <= count -- it should have the plain list too
+is_lost = is_lost and redis.call('exists', namespace .. ':__held_up__', namespace .. ':__until__') == 0
+if is_lost then
+  redis.call('del', ring)
+end
+if is_lost or (listed and (listed < 0 or count == 0)) then
+  redis.call('hdel', lanes, '')
+  local sum, values = 0, redis.call('hgetall', lanes)
+  for i = 1, #values, 2 do
+    local _, has_more = parse(values[i + 1])
+    sum = sum + (has_more and redis.call('llen', list_of(queue, values[i])) or 0)
+    if is_lost then
+      join(queue, values[i], 'rpush')
     end
-    redis.call('hset', laned, queue, count)
   end
+  count_listed(queue, sum)
 end
 
-local missing = redis.call('hlen', list .. '.msgs') - redis.call('llen', list)
-missing = missing - (redis.call('hget', laned, queue) or 0)
+local missing = redis.call('hlen', list .. '.msgs') - redis.call('llen', list) - laned(queue)
 for i, worker in ipairs(redis.call('zrange', namespace .. ':__heartbeats__', 0, -1)) do
   acks[i] = namespace .. ':__acks__.' .. worker .. '.' .. queue
   missing = missing - redis.call('scard', acks[i])
@@ -49,14 +54,24 @@ if missing <= 0 then
 end
 redis.call('set', lease, process, 'px', lease_time)
 
-local near = {} -- by lane, the ids near both ends of its list
+-- The ids near both ends of the lane.
+local function ends_of(lane)
+  local head, has_more = head_of(queue, lane)
+  local ids = {head}
+  for _, first in ipairs(has_more and {0, -PART} or {}) do
+    for _, waiting in ipairs(redis.call('lrange', list_of(queue, lane), first, first + PART - 1)) do
+      ids[#ids + 1] = waiting
+    end
+  end
+  return ids
+end
+
+local near = {} -- by lane
 local function is_near_an_end(lane, id)
   if not near[lane] then
     near[lane] = {}
-    for _, first in ipairs({0, -PART}) do
-      for _, waiting in ipairs(redis.call('lrange', list_of(queue, lane), first, first + PART - 1)) do
-        near[lane][waiting] = true
-      end
+    for _, waiting in ipairs(ends_of(lane)) do
+      near[lane][waiting] = true
     end
   end
   return near[lane][id]
