@@ -267,7 +267,7 @@ def test_a_release_wakes_who_waits(lanes: Lanes, valkey: Valkey) -> None:
     assert told["type"] == "message"
 
 
-@pytest.mark.parametrize("lose", [".lane.|a", ".lanes", ".ring", ".lane.|a .lanes", ".lanes .ring"])
+@pytest.mark.parametrize("lose", [".lane.|a", ".heads", ".ring", ".lane.|a .heads", ".heads .ring"])
 @pytest.mark.parametrize("more", [[], [(201, "a")], [(201, "c"), (202, "a"), (203, "a"), (204, "b"), (205, "c")]])
 @pytest.mark.parametrize("first", [False, True])
 def test_a_lane_or_a_ring_that_is_lost_comes_back(

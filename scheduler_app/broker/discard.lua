@@ -23,10 +23,10 @@ local function remove(lane, id)
     return false
   end
   if head then
-    redis.call('hset', lanes_of(queue), lane, head .. (has_list(queue, lane) and '+' or ''))
+    redis.call('hset', heads_of(queue), lane, head .. (has_list(queue, lane) and '+' or ''))
     count_listed(queue, -1)
   elseif lane ~= '' then
-    redis.call('hdel', lanes_of(queue), lane) -- it is still in the ring, or waits
+    redis.call('hdel', heads_of(queue), lane) -- it is still in the ring, or waits
     if has_more then
       forget_listed(queue)
     end

@@ -8,7 +8,7 @@
 -- Many groups have one message each. So a lane has a list only if it has more than one message. A hash names the first
 -- one. A list counts only while the hash says so: when the hash is lost, its lists stay, and nobody reads them any more.
 --
---   $queue.lanes         hash of the lanes that have messages: the id of the first one, and a "+" if there are more; no
+--   $queue.heads         hash of the lanes that have messages: the id of the first one, and a "+" if there are more; no
 --                        id ends in "+". The empty field says how many ids all of their lists have, if there are any
 --   $queue.lane.$lane    list of the ids after the first one
 --   $queue.ring          list of the lanes that may have their turn, the next one first; if there is any, the plain list too
@@ -85,26 +85,26 @@ local function join(queue, lane, command)
   end
 end
 
-local function lanes_of(queue)
-  return namespace .. ':' .. queue .. '.lanes'
+local function heads_of(queue)
+  return namespace .. ':' .. queue .. '.heads'
 end
 
 -- So many ids more are in the lists of the queue's lanes.
 local function count_listed(queue, change)
-  if change ~= 0 and redis.call('hincrby', lanes_of(queue), '', change) == 0 then
-    redis.call('hdel', lanes_of(queue), '')
+  if change ~= 0 and redis.call('hincrby', heads_of(queue), '', change) == 0 then
+    redis.call('hdel', heads_of(queue), '')
   end
 end
 
 -- After the loss of a list. Then relist.lua counts anew.
 local function forget_listed(queue)
-  redis.call('hset', lanes_of(queue), '', LOST)
+  redis.call('hset', heads_of(queue), '', LOST)
 end
 
 -- How many messages wait in the queue's lanes.
 local function laned(queue)
-  local listed = redis.call('hget', lanes_of(queue), '')
-  return redis.call('hlen', lanes_of(queue)) + (listed and math.max(0, listed) - 1 or 0)
+  local listed = redis.call('hget', heads_of(queue), '')
+  return redis.call('hlen', heads_of(queue)) + (listed and math.max(0, listed) - 1 or 0)
 end
 
 -- Of a lane's value in the hash: the id of the first message, and whether the list has others.
@@ -120,7 +120,7 @@ local function head_of(queue, lane)
   if lane == '' then
     return nil, true
   end
-  return parse(redis.call('hget', lanes_of(queue), lane))
+  return parse(redis.call('hget', heads_of(queue), lane))
 end
 
 local function has_list(queue, lane)
@@ -134,7 +134,7 @@ local function put_beside(queue, lane, id, command, head, has_more)
     head, id = id, head
   end
   if command == 'lpush' or not has_more then
-    redis.call('hset', lanes_of(queue), lane, head .. '+')
+    redis.call('hset', heads_of(queue), lane, head .. '+')
   end
   local length = redis.call(command, list, id)
   count_listed(queue, 1)
@@ -157,7 +157,7 @@ local function put(queue, id, message, command)
   if head then
     put_beside(queue, lane, id, command, head, has_more)
   else
-    redis.call('hset', lanes_of(queue), lane, id)
+    redis.call('hset', heads_of(queue), lane, id)
     join(queue, lane, 'rpush')
   end
 end

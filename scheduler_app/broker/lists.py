@@ -70,7 +70,7 @@ class Lists:
     def _waiting(self, queue: str) -> Iterator[list[Any]]:
         key = f"{self.namespace}:{queue}"
         yield from self._pages(key)
-        for lane, value in self.client.hscan_iter(f"{key}.lanes", count=PAGE):
+        for lane, value in self.client.hscan_iter(f"{key}.heads", count=PAGE):
             head, more, _ = value.partition(b"+")  # see lanes.lua; the empty lane has a count in its place
             yield [head]
             if more:

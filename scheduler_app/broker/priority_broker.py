@@ -174,8 +174,8 @@ class PriorityBroker(RedisBroker):
         with self._breaker.call(), self._quick.pipeline(transaction=False) as pipeline:
             for name in self.weights:
                 pipeline.llen(f"{self.namespace}:{name}")
-                pipeline.hlen(f"{self.namespace}:{name}.lanes")
-                pipeline.hget(f"{self.namespace}:{name}.lanes", "")
+                pipeline.hlen(f"{self.namespace}:{name}.heads")
+                pipeline.hget(f"{self.namespace}:{name}.heads", "")
             counts = iter(pipeline.execute())
         # As laned in lanes.lua counts: a field for each lane, and one that says how many its list has.
         return [

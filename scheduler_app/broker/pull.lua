@@ -62,11 +62,11 @@ for queue, ids in pairs(settled) do
   end
 end
 
-local lanes = {}
+local hashes = {}
 for i = first_queue, first_done - 1, 2 do
-  lanes[#lanes + 1] = lanes_of(ARGV[i])
+  hashes[#hashes + 1] = heads_of(ARGV[i])
 end
-local has_lanes = #lanes > 0 and redis.call('exists', unpack(lanes)) > 0
+local has_lanes = #hashes > 0 and redis.call('exists', unpack(hashes)) > 0
 if has_lanes then
   local due = redis.call('zrangebyscore', held, 0, now, 'limit', 0, TRIES)
   for i = #due, 1, -1 do
@@ -107,7 +107,7 @@ local levels, fields, any = {}, {'now'}, false
 is_paused('')
 for i = first_queue, first_done - 1, 2 do
   local list = namespace .. ':' .. ARGV[i]
-  local level = {queue = ARGV[i], list = list, ring = list .. '.ring', lanes = lanes_of(ARGV[i]), taken = {}}
+  local level = {queue = ARGV[i], list = list, ring = list .. '.ring', hash = heads_of(ARGV[i]), taken = {}}
   level.stride = 1 / tonumber(ARGV[i + 1])
   read(level)
   any = any or has_any(level)
@@ -163,7 +163,7 @@ local function next_lane(level)
   if level.next > #level.hand then
     level.hand, level.next = redis.call('lpop', level.ring, math.min(count - #taken, PART)), 1
     if level.hand then
-      for i, value in ipairs(redis.call('hmget', level.lanes, unpack(level.hand))) do
+      for i, value in ipairs(redis.call('hmget', level.hash, unpack(level.hand))) do
         level.heads[level.hand[i]] = value
       end
     else

@@ -23,17 +23,17 @@ if holder and holder ~= process then
 end
 
 -- A list or a ring may be lost by itself.
-local lanes, ring = lanes_of(queue), list .. '.ring'
-local listed = tonumber(redis.call('hget', lanes, '') or nil)
-local count = redis.call('hlen', lanes) - (listed and 1 or 0)
+local heads, ring = heads_of(queue), list .. '.ring'
+local listed = tonumber(redis.call('hget', heads, '') or nil)
+local count = redis.call('hlen', heads) - (listed and 1 or 0)
 local is_lost = count > 0 and redis.call('llen', ring) <= count -- it should have the plain list too
 is_lost = is_lost and redis.call('exists', namespace .. ':__held_up__', namespace .. ':__until__') == 0
 if is_lost then
   redis.call('del', ring)
 end
 if is_lost or (listed and (listed < 0 or count == 0)) then
-  redis.call('hdel', lanes, '')
-  local sum, values = 0, redis.call('hgetall', lanes)
+  redis.call('hdel', heads, '')
+  local sum, values = 0, redis.call('hgetall', heads)
   for i = 1, #values, 2 do
     local _, has_more = parse(values[i + 1])
     sum = sum + (has_more and redis.call('llen', list_of(queue, values[i])) or 0)

@@ -55,8 +55,8 @@ local function close_all(level)
       level.listed = level.listed + (lane ~= '' and #view.ids - first + 1 or 0)
     end
   end
-  many('hset', level.lanes, heads)
-  many('hdel', level.lanes, gone)
+  many('hset', level.hash, heads)
+  many('hdel', level.hash, gone)
   count_listed(level.queue, level.listed)
   if level.is_lost then
     forget_listed(level.queue)

@@ -44,7 +44,7 @@ def standing(valkey: Valkey) -> dict[Lane, Ids]:
     for queue in (f"dramatiq:tasks.p{priority}" for priority in range(10)):
         if plain := text(valkey.client.lrange(queue, 0, -1)):
             found[queue, None] = plain
-        lanes = valkey.client.hgetall(f"{queue}.lanes")
+        lanes = valkey.client.hgetall(f"{queue}.heads")
         listed = int(lanes.pop(b"", 0))
         for lane, value in lanes.items():
             name = f"{queue}.lane.{lane.decode()}"
