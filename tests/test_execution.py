@@ -182,7 +182,7 @@ def test_a_stopped_worker_finishes_what_runs_and_gives_back_the_rest(
 
 
 def test_a_worker_that_is_stopped_amid_short_tasks_leaves_none_begun(client: FlaskClient, trial: Start) -> None:
-    ids = [task_id for _ in range(20) for task_id in submit(client, *[{"operation": "1+1"}] * 1_000)]
+    ids = [task_id for _ in range(100) for task_id in submit(client, *[{"operation": "1+1"}] * 200)]
 
     def any_is(status: str) -> bool:
         return bool(client.get(f"/tasks/?status={status}&limit=1").json)

@@ -174,7 +174,7 @@ def test_workers_die_or_stand_still(trial: Trial) -> None:
     eventually(lambda: status(target, killer) == Status.STARTED)
     eventually(target.ready)
     with trial.posting():
-        long = client.post(*[{"operation": "fault.work", "params": {"seconds": 3}}] * 20)
+        long = client.post(*[{"operation": "fault.work", "params": {"seconds": 6}}] * 20)
         eventually(lambda: all(target.running_on(one, long) for one in (killed, frozen)), within=RECOVERY)
         trial.harm("worker killed", killed.kill)
         trial.harm("worker stopped by SIGSTOP", lambda: target.freeze(frozen))

@@ -128,26 +128,27 @@ def main(connection: Connection, pages: Path) -> None:
     assert len([*Path("/proc/self/task").iterdir()]) == 1, "a thread would be missing in what is forked"
     gc.collect()
     gc.freeze()  # else each collection would copy the memory that all share
-    forked: list[int] = []
+    exit_codes: dict[int, int | None] = {}  # of what was forked; two threads may ask for the same one
     while asked := received(connection):
         if isinstance(asked, int):
-            pid, status = os.waitpid(asked, os.WNOHANG)
-            if pid:
-                forked.remove(pid)
-            connection.send(os.waitstatus_to_exitcode(status) if pid else None)
+            if exit_codes[asked] is None:
+                pid, status = os.waitpid(asked, os.WNOHANG)
+                exit_codes[asked] = os.waitstatus_to_exitcode(status) if pid else None
+            connection.send(exit_codes[asked])
             continue
         log = recv_handle(connection)
         if pid := os.fork():
             os.close(log)
-            forked.append(pid)
+            exit_codes[pid] = None
             continue
         os.setsid()
         connection.send(os.getpid())
         connection.close()
         run(*asked, log)
         return
-    for pid in forked:
-        os.killpg(pid, signal.SIGKILL)
+    for pid, code in exit_codes.items():
+        if code is None:
+            os.killpg(pid, signal.SIGKILL)
 
 
 def received(connection: Connection) -> Any:
