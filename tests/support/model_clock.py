@@ -3,6 +3,7 @@
 Time passes only when the model says so, for services, workers and the scheduler alike.
 """
 
+import importlib
 import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 from flask import Flask
 
 from scheduler_app.broker import priority_broker
+from scheduler_app.database import connections
 from scheduler_app.worker import exchange, execution, pulse, running, work_queue
 from tests.support.stage import current
 
 BEGINNING = datetime(2040, 6, 1, 12, tzinfo=UTC)
+LONG = 600  # seconds
 TICK = 0.001  # seconds that each look at the monotonic clock takes, so that what waits for a moment goes on
 
 
@@ -41,6 +44,10 @@ class Clock:
         monkeypatch.setitem(app.extensions, "backbeat.clock", self)
         for module in (priority_broker, exchange, execution, pulse, running, work_queue):
             monkeypatch.setattr(module, "time", self)
+        # Those who wait in the database wait for the model, which takes long on a busy machine.
+        monkeypatch.setattr(importlib.import_module("scheduler_app.database.waits"), "PATIENCE", LONG)
+        for name in ("IDLE_TIMEOUT", "STATEMENT_TIMEOUT"):
+            monkeypatch.setattr(connections, name, LONG)
 
 
 class OfProcess:

@@ -19,6 +19,7 @@ from scheduler_app.errors import TaskNotFound, WrongState
 from scheduler_app.extensions import Base, broker, db
 from scheduler_app.extensions import settings as app_settings
 from scheduler_app.services import limits
+from scheduler_app.services.backlog import Backlog
 from tests.support.model_clock import Clock
 from tests.support.model_truth import Truth
 from tests.support.model_worker import IDLE, SUCCEED, ModelWorker
@@ -46,6 +47,7 @@ class World:
             self.settings = app_settings._get_current_object()  # type: ignore[attr-defined]
             self.monitor = db.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self.broker._breaker = BreakerOfCall()
+        app.extensions["backbeat.backlog"] = Backlog(app, most=self.settings.max_waiting, monotonic=clock.monotonic)
         with app.app_context():
             limits._copy()
         self.broker.ends.in_turn = self.broker.limits.in_turn = self.broker._breaker.call
