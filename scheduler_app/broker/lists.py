@@ -60,7 +60,10 @@ class Lists:
                 ids = set()
 
     def _unlisted(self, queue: str, ids: set[bytes]) -> set[bytes]:
-        """Which of these ids are in no list. It looks twice: the second look sees what moved during the first."""
+        """Which of these ids are in no list. It looks twice: the second look sees what moved during the first.
+
+        What moves twice can still be missed; relist.lua looks once more at the ends of its list.
+        """
         for _ in range(2):
             for page in self._waiting(queue):
                 ids.difference_update(page)
