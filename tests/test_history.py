@@ -143,20 +143,25 @@ def test_what_is_not_settled_yet_waits_for_the_next_time() -> None:
 
 def test_the_mark_does_not_pass_a_row_that_is_still_being_written(app: Flask) -> None:
     """On PostgreSQL a transaction that ends late, on SQLite one that waits for the lock."""
-    now = datetime.now(UTC)
-    [task_id] = end(status=Status.STARTED, at=now, finished_at=None)
+    [task_id] = end(status=Status.STARTED, at=datetime.now(UTC), finished_at=None)
+
+    def write(late: Any, now: datetime) -> None:
+        late.execute(update(Task).where(Task.task_id == task_id).values(status="SUCCESS", finished_at=now))
+        late.execute(insert(Task), [_row(now)])
+
     if db.engine.dialect.name == "postgresql":
         with db.engine.connect() as late:
-            late.execute(update(Task).where(Task.task_id == task_id).values(status="SUCCESS", finished_at=now))
-            late.execute(insert(Task), [_row(now)])
+            late.execute(text("SELECT 1"))  # it has begun before any of the times that follow
+            now = datetime.now(UTC)
+            write(late, now)
             end(at=now + SECOND)
             roll_up(now + timedelta(minutes=4))
             assert "SUCCESS" not in counted()
             late.commit()
     else:
+        now = datetime.now(UTC)
         roll_up(now + 9 * SECOND)
-        db.session.execute(update(Task).where(Task.task_id == task_id).values(status="SUCCESS", finished_at=now))
-        db.session.execute(insert(Task), [_row(now)])
+        write(db.session, now)
         db.session.commit()
         end(at=now + SECOND)
     roll_up(now + timedelta(minutes=4))
