@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from scheduler_app.config import Settings
+from scheduler_app.database import clock
 from scheduler_app.extensions import db
-from scheduler_app.models import Status, Task, Worker
+from scheduler_app.models import ALL, History, HistoryMark, Status, Task, Worker
+from scheduler_app.services import history
 from scheduler_app.web import create_web_app
 from tests.support.harms import frozen
 from tests.support.processes import Process, eventually
@@ -144,11 +147,25 @@ def test_a_result_waits_while_the_table_is_not_as_it_should_be(
     process = worker()
     ids = post(client, 4, "fault.work", seconds=1)
     eventually(lambda: running(app) == 4)
-    with psycopg.connect(own_postgres.url("backbeat"), autocommit=True) as connection:
+    with psycopg.connect(own_postgres.url("backbeat"), autocommit=True) as connection, app.app_context():
         connection.execute("ALTER TABLE task RENAME COLUMN result TO outcome")
-        eventually(lambda: process.output.count("again in") >= 8)
+        eventually(lambda: process.output.count("again in") >= 8 and len(lines(effects)) == 4)
+        ended = clock()
+        eventually(lambda: counted_to(clock()) > ended)
         connection.execute("ALTER TABLE task RENAME COLUMN outcome TO result")
     ran_once(app, ids, effects)
+    with app.app_context():
+        counted_to(clock() + timedelta(minutes=1))
+        ends = select(func.sum(History.tasks)).where(History.span == 3600, History.status == Status.SUCCESS)
+        assert db.session.scalar(ends.where(History.operation != ALL[0])) == 4, "their ends are counted all the same"
+
+
+def counted_to(now: datetime) -> datetime:
+    while history.roll_up(now=now):
+        pass
+    counted = db.session.scalars(select(HistoryMark.finished_to)).one()
+    db.session.rollback()
+    return counted
 
 
 def test_a_row_that_somebody_locks_keeps_no_worker_from_its_heartbeat(

@@ -4,7 +4,7 @@ from scheduler_app.database.cursors import ThreadCursors, execute_directly
 from scheduler_app.database.engines import DIRECT, direct_options, engine_options, prepare
 from scheduler_app.database.plans import read_few_rows
 from scheduler_app.database.rows import as_table, entries, insert, parameters, sqlite_time
-from scheduler_app.database.settled import settled
+from scheduler_app.database.settled import not_settled, settled
 from scheduler_app.database.shared_clock import DatabaseClock, clock, clock_offset, describe_offset, is_off
 from scheduler_app.database.sizes import is_longer
 from scheduler_app.database.tallies import BOUNDS, SLOT, tally
@@ -31,6 +31,7 @@ __all__ = [
     "insert",
     "is_longer",
     "is_off",
+    "not_settled",
     "parameters",
     "prepare",
     "read_few_rows",

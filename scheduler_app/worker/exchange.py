@@ -18,7 +18,7 @@ from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_app.broker import Message, WorkerBroker, parse
-from scheduler_app.database import DatabaseClock, failures
+from scheduler_app.database import DatabaseClock, failures, not_settled
 from scheduler_app.extensions import db
 from scheduler_app.models import WAITING
 from scheduler_app.services import attempts, dispatch
@@ -244,7 +244,7 @@ class Exchange:
 
 def _success(one: Ended, now: datetime, monotonic: float) -> Success:
     began, ended = (now - timedelta(seconds=monotonic - moment) for moment in (one.began, one.ended))
-    return Success(one.attempt, one.result, one.progress, began, ended)
+    return Success(one.attempt, one.result, one.progress, began, not_settled(ended, now))
 
 
 def _tell_late(ended: Sequence[Ended], settled: Settled) -> None:
