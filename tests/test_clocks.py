@@ -96,6 +96,16 @@ def test_the_time_never_runs_backwards_when_it_is_measured_again(machine: Machin
 
 
 @on_postgresql
+@pytest.mark.parametrize("moment", ["before_cursor_execute", "after_cursor_execute"])
+def test_neither_does_it_when_the_first_answer_took_long(machine: Machine, moment: str) -> None:
+    clock = machine.clock()
+    event.listen(db.engines[DIRECT], moment, lambda *_: time.sleep(0.5), once=True)
+    before = clock.now()
+    clock._next_measure = 0.0
+    assert before < clock.now()
+
+
+@on_postgresql
 def test_a_machine_that_slept_measures_at_once(machine: Machine) -> None:
     clock = machine.clock()
     assert is_right(clock)

@@ -75,8 +75,9 @@ class DatabaseClock:
             seconds = float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
             after = self._monotonic()
         earliest, latest = seconds - after, seconds - before
-        # The last measure is kept if the answer allows it, so that the time neither jumps nor runs backwards.
-        database = min(max(known.database, earliest), latest) if known else (earliest + latest) / 2
+        # The first is the earliest that its answer allows, and the last one is kept if the new answer allows it. So the
+        # time does not jump, and never runs backwards: a better answer can only show that it is later.
+        database = min(max(known.database, earliest), latest) if known else earliest
         return Measure(database, self._wall_offset())
 
     def _wall_offset(self) -> float:
