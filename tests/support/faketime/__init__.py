@@ -30,6 +30,9 @@ class WrongClock:
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            # Its fix for an old glibc takes moments of the monotonic clock, until which somebody waits, for such of the
+            # wall clock, which are over. So nobody waits for the interpreter's lock, but asks for it again and again.
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
             "NO_FAKE_STAT": "1",
             "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent / "site"), str(Path.cwd()))),
         }
