@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from itertools import compress
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from hypothesis import settings
 from playwright.sync_api import Browser, Page
 from sqlalchemy import delete, exists, select, text
 
+from scheduler_app.access import admission
 from scheduler_app.config import Settings
+from scheduler_app.database import connections, engines
 from scheduler_app.extensions import Base, db
+from scheduler_app.services import health
 from scheduler_app.web import create_web_app
 from tests.support.browser import Watch, open_browser
 from tests.support.http_server import Server, serving
@@ -25,6 +29,15 @@ from tests.support.template import Template, keep_pages
 
 settings.register_profile("suite", deadline=None)  # an example is slow on a busy machine
 settings.load_profile("suite")
+
+LONG = 90  # seconds
+PATIENT = {
+    admission: ["LONGEST"],
+    connections: ["IDLE_TIMEOUT", "STATEMENT_TIMEOUT"],
+    engines: ["BUSY_TIMEOUT"],
+    health: ["ANSWER_WITHIN", "GIVEN_UP_AFTER"],
+    import_module("scheduler_app.database.waits"): ["PATIENCE"],
+}
 
 WEIGHTS = "512,256,128,64,32,16,8,4,2,1"
 
@@ -43,6 +56,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def no_template(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test's processes begin as in production."""
     monkeypatch.setattr(Process, "template", None)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process waits longer for the database than in production: the machine may be busy with something else."""
+    for module, names in PATIENT.items():
+        for name in names:
+            monkeypatch.setattr(module, name, LONG)
 
 
 @pytest.fixture(scope="session")

@@ -140,8 +140,8 @@ def test_a_length_of_time_is_told_as_people_say_it(seconds: float, text: str) ->
     assert length(seconds) == text
 
 
-def needs() -> dict[str, attention.Need]:
-    return {need.kind: need for need in attention.needs(now=datetime.now(UTC))}
+def needs(now: datetime | None = None) -> dict[str, attention.Need]:
+    return {need.kind: need for need in attention.needs(now=now or datetime.now(UTC))}
 
 
 def scan() -> None:
@@ -172,7 +172,7 @@ def test_a_silent_worker_and_a_wrong_clock_are_named() -> None:
     beat(now - 10 * SECOND)
     beat(now, "b")
     schedulers.record_scan(now=now, seconds=0.1, lags=[], clock_offset=300.0)
-    found = needs()
+    found = needs(now)
     assert found["worker"].text == "Worker 7 on b is silent for 10 s."
     assert found["worker"].target == Target("worker", "a")
     assert found["clocks"].text.startswith("Clocks are not as the database's: scheduler ")

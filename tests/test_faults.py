@@ -24,7 +24,7 @@ from tests.support.servers import Postgres, Valkey
 from tests.support.system import WORKER_READY, worker_command
 from tests.support.target import Target
 
-RECOVERY = 30  # seconds; it takes up to 20, but the machine may be busy with something else
+RECOVERY = 120  # seconds; it takes up to 20, but the machine may be busy with something else
 
 
 @dataclass

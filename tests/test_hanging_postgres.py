@@ -26,6 +26,11 @@ from tests.support.system import WEB, WEB_READY
 
 
 @pytest.fixture
+def patience() -> None:
+    """As in production."""
+
+
+@pytest.fixture
 def database_url(own_postgres: Postgres) -> str:
     return own_postgres.url("backbeat")
 

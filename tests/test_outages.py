@@ -31,6 +31,11 @@ Start = Callable[..., Process]
 
 
 @pytest.fixture
+def patience() -> None:
+    """As in production."""
+
+
+@pytest.fixture
 def database_url(own_postgres: Postgres) -> str:
     return own_postgres.url("backbeat")
 

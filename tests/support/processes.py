@@ -21,7 +21,7 @@ T = TypeVar("T")
 PORTS = range(20_000, 32_000)
 
 
-def eventually(look: Callable[[], T], *, within: float = 20) -> T:
+def eventually(look: Callable[[], T], *, within: float = 60) -> T:
     """Returns the first true value of `look()`. After `within` seconds it fails and shows the last value."""
     looked = time.monotonic()
     deadline = looked + within
