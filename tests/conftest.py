@@ -301,6 +301,7 @@ def watch(page: Page, site: str) -> Iterator[Watch]:
 def _empty() -> None:
     """As TRUNCATE of all tables does, which costs more than most tests do."""
     tables = Base.metadata.sorted_tables
+    db.session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     # A process that was killed may have left a statement that still runs.
     db.session.execute(text(f"LOCK TABLE {', '.join(table.name for table in tables)} IN EXCLUSIVE MODE"))
     used = db.session.execute(select(*(exists(select(1).select_from(table)) for table in tables))).one()

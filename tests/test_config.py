@@ -136,7 +136,7 @@ def start(name: str, tmp_path: Path, **wrong: str) -> subprocess.CompletedProces
     environ |= {"BACKBEAT_DATA_DIR": str(tmp_path), "PYTHONPATH": str(tmp_path)}
     command = (sys.executable, *ENTRY_POINTS[name])
     return subprocess.run(
-        command, check=False, cwd=ROOT, env=environ | wrong, capture_output=True, text=True, timeout=60
+        command, check=False, cwd=ROOT, env=environ | wrong, capture_output=True, text=True, timeout=300
     )
 
 
@@ -191,14 +191,14 @@ def test_every_process_names_a_variable_that_is_no_setting(name: str, tmp_path: 
     # The wrong port stops it, so that there is nothing to wait for.
     environ = os.environ | {"BACKBEAT_WORKER_THREAD": "2", "PORT": "80x", "BACKBEAT_DATA_DIR": str(tmp_path)}
     command = [sys.executable, *ENTRY_POINTS[name]]
-    done = subprocess.run(command, env=environ, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environ, check=False, capture_output=True, text=True, timeout=300)
     assert "BACKBEAT_WORKER_THREAD: there is no such setting" in done.stdout + done.stderr
 
 
 def test_a_database_that_does_not_answer_is_named_in_one_line() -> None:
     environ = os.environ | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
     command = [sys.executable, *ENTRY_POINTS["migrate"]]
-    done = subprocess.run(command, env=environ, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environ, check=False, capture_output=True, text=True, timeout=300)
     lines = [line for line in done.stderr.splitlines() if "RuntimeDirWarning" not in line]
     assert done.returncode == 1
     assert len(lines) == 1

@@ -35,7 +35,7 @@ def runs(backbeat: System) -> dict[str, subprocess.CompletedProcess[str]]:
     environ = os.environ | {"BACKBEAT_URL": backbeat.url, "BACKBEAT_API_KEY": KEY}
 
     def run(script: Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["sh", script], check=False, env=environ, capture_output=True, text=True, timeout=60)
+        return subprocess.run(["sh", script], check=False, env=environ, capture_output=True, text=True, timeout=300)
 
     return {script.name: run(script) for script in sorted(EXAMPLES.glob("*.sh"))}
 
@@ -219,7 +219,7 @@ def test_every_example_succeeds_and_has_a_test(runs: dict[str, subprocess.Comple
 )
 def test_an_example_without_its_key_says_what_is_missing(backbeat: System, script: Path) -> None:
     environ = os.environ | {"BACKBEAT_URL": backbeat.url, "BACKBEAT_API_KEY": ""}
-    done = subprocess.run(["sh", script], check=False, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", script], check=False, env=environ, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "set BACKBEAT_API_KEY" in done.stderr
 

@@ -121,12 +121,12 @@ def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 def drip(start: bytes, piece: bytes) -> Callable[[socket.socket], None]:
-    """Sends a piece every 20 ms until the other side hangs up."""
+    """Sends a piece every 20 ms, for a minute at most, until the other side hangs up."""
 
     def answer(connection: socket.socket) -> None:
         connection.sendall(start)
         connection.settimeout(0.02)
-        for _ in range(150):
+        for _ in range(3000):
             try:
                 assert connection.recv(1) == b""
                 return

@@ -94,8 +94,8 @@
   async function preview(form) {
     const mine = (asked.abort(), asked = new AbortController());
     await new Promise(go => setTimeout(go, 250));
-    const answer = mine === asked && await fetch(form.dataset.preview, { method: "POST", body: new URLSearchParams(new FormData(form)), signal: mine.signal }).catch(() => null);
-    if (answer?.ok && mine === asked) { Idiomorph.morph(find("#preview"), await answer.text(), { morphStyle: "innerHTML" }); tell(); }
+    const shown = mine === asked && await fetch(form.dataset.preview, { method: "POST", body: new URLSearchParams(new FormData(form)), signal: mine.signal }).then(answer => answer.ok && answer.text()).catch(() => false);
+    if (shown !== false && mine === asked) { Idiomorph.morph(find("#preview"), shown, { morphStyle: "innerHTML" }); tell(); }
   }
   document.addEventListener("click", event => {
     const copied = event.target.closest("[data-copy]"), pause = event.target.closest(".marker button");
