@@ -168,11 +168,6 @@ def test_a_stopped_worker_leaves_nothing_behind(trial: Trial) -> None:
 def test_workers_die_or_stand_still(trial: Trial) -> None:
     target, client = trial.target, trial.client
     killed, frozen = target.system.workers
-    # It kills the worker's process only; the harm below the master as well.
-    [killer] = client.post({"operation": "fault.kill_worker", "max_retries": 1})
-    del client.accepted[killer]
-    eventually(lambda: status(target, killer) == Status.STARTED)
-    eventually(target.ready)
     with trial.posting():
         long = client.post(*[{"operation": "fault.work", "params": {"seconds": 6}}] * 20)
         eventually(lambda: all(target.running_on(one, long) for one in (killed, frozen)), within=RECOVERY)
@@ -185,6 +180,9 @@ def test_workers_die_or_stand_still(trial: Trial) -> None:
         eventually(lambda: target.worker_of(frozen) != row, within=RECOVERY)
         frozen.signal(signal.SIGCONT)
         eventually(lambda: "came too late, dropped" in frozen.output)
+    # It kills the worker's process only; the harms above the master as well. Earlier, it might kill the frozen one.
+    [killer] = client.post({"operation": "fault.kill_worker", "max_retries": 1})
+    del client.accepted[killer]
     eventually(lambda: status(target, killer) == Status.ERROR, within=2 * RECOVERY)
     trial.check()
     [task] = target.rows(select(Task.attempts, Task.error).where(Task.task_id == killer))
