@@ -76,7 +76,7 @@ class DatabaseClock:
             after = self._monotonic()
         earliest, latest = seconds - after, seconds - before
         # The first is the earliest that its answer allows, and the last one is kept if the new answer allows it. So the
-        # time does not jump, and never runs backwards: a better answer can only show that it is later.
+        # time runs backwards only with the database's own clock: a better answer can only show that it is later.
         database = min(max(known.database, earliest), latest) if known else earliest
         return Measure(database, self._wall_offset())
 
